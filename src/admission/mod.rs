@@ -1,0 +1,1 @@
+//! One AdmissionReview in, one answer out.

@@ -1,0 +1,1 @@
+//! How the kubelet reads image names and patterns.

@@ -1,0 +1,1 @@
+//! The documents a person writes, and the rules compiled from them.
