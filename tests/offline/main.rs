@@ -1,1 +1,6 @@
 //! Tests that need no network and no cluster, one module per thing a user would say.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod injection_properties;
+mod injects;
