@@ -17,9 +17,11 @@ const FILES: usize = 10_000;
 /// What was found under the paths, file by file: its name and its bytes, or what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuleFiles {
-    files: Vec<(String, Result<Vec<u8>, (Code, String)>)>,
+    files: Vec<(String, Content)>,
     bytes: u64,
 }
+
+type Content = Result<Vec<u8>, (Code, String)>;
 
 impl RuleFiles {
     /// Reads files and directories. Of a directory those files count that end in `.yaml`, `.yml` or `.json` and do not start
@@ -56,7 +58,9 @@ impl RuleFiles {
                 format!("{} rule files are more than {FILES}: put several documents into one file", names.len());
             return self.wrong(directory, Code::TooLarge, message);
         }
-        names.iter().for_each(|path| self.file(path));
+        for path in &names {
+            self.file(path);
+        }
     }
 
     fn file(&mut self, path: &Path) {

@@ -120,7 +120,9 @@ impl Routes {
         match answer(body, &snapshot.rules, &**snapshot) {
             Answer::Review { body, decision } => {
                 self.series.decisions.of(decision.outcome).inc();
-                decision.rules.iter().for_each(|rule| snapshot.matched(*rule));
+                for rule in &decision.rules {
+                    snapshot.matched(*rule);
+                }
                 log(&decision, &snapshot, started);
                 let mut response = Response::new(Body::from(body));
                 response.headers_mut().insert(header::CONTENT_TYPE, JSON);
@@ -196,7 +198,8 @@ async fn read(mut body: Body, room: usize) -> Result<Bytes, Unread> {
             first = data;
         } else {
             if whole.is_empty() {
-                whole.reserve(body.size_hint().upper().map_or(0, |rest| rest as usize) + first.len() + data.len());
+                let rest = body.size_hint().upper().and_then(|rest| usize::try_from(rest).ok());
+                whole.reserve(first.len() + data.len() + rest.unwrap_or_default());
                 whole.extend_from_slice(&std::mem::take(&mut first));
             }
             whole.extend_from_slice(&data);

@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::admission::NamespaceLabels;
 use crate::rules::{Documents, Labels, RuleKind, RuleSet};
 
-/// As many ClusterPullSecrets have a series of their own; what is beyond, and every PullSecret, counts as `other`.
+/// As many rules have a series of their own. What is beyond, and every rule of one namespace, counts as `other`.
 const SERIES: usize = 100;
 const OTHER: &str = "other";
 
@@ -104,11 +104,9 @@ mod tests {
 
     fn documents(names: impl Iterator<Item = String>) -> Documents {
         let head = "---\napiVersion: pullcred.io/v1alpha1\nkind: ClusterPullSecret\n";
-        let text: String = names
-            .map(|name| {
-                format!("{head}metadata: {{name: {name}}}\nspec: {{images: [r.io], namespaceSelector: {{}}}}\n")
-            })
-            .collect();
+        let spec = "spec: {images: [r.io], namespaceSelector: {}}\n";
+        let rules: Vec<String> = names.map(|name| format!("{head}metadata: {{name: {name}}}\n{spec}")).collect();
+        let text = rules.concat();
         read_documents(&[SourceFile { name: "rules.yaml", text: text.as_bytes() }]).unwrap()
     }
 

@@ -2,33 +2,16 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use serde::Serialize;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Status<'a> {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: Metadata,
-    status: &'static str,
-    message: &'a str,
-    reason: &'static str,
-    code: u16,
-}
-
-#[derive(Serialize)]
-struct Metadata {}
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 /// An answer with a `Status` of this message for a body.
 pub(super) fn status(code: StatusCode, message: &str) -> Response<Body> {
     let status = Status {
-        kind: "Status",
-        api_version: "v1",
-        metadata: Metadata {},
-        status: "Failure",
-        message,
-        reason: reason(code),
-        code: code.as_u16(),
+        status: Some("Failure".to_owned()),
+        message: Some(message.to_owned()),
+        reason: Some(reason(code).to_owned()),
+        code: Some(code.as_u16().into()),
+        ..Status::default()
     };
     // Serialising strings and numbers cannot fail.
     let mut response = Response::new(Body::from(serde_json::to_vec(&status).unwrap_or_default()));
