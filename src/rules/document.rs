@@ -101,7 +101,6 @@ pub struct ClusterPullSecretSpec {
     /// namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
-    #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub namespace_selector: Option<LabelSelector>,
 
     /// The name of the Secret that Pods reference. The name of this rule unless written.

@@ -28,7 +28,7 @@ macro_rules! codes {
 
 codes! {
     /// The file is not there, may not be read, or is too large.
-    UnreadableFile = "PC001",
+    Unreadable = "PC001",
     /// The text is neither YAML nor JSON.
     Syntax = "PC002",
     /// A mapping holds one key twice.
@@ -55,6 +55,10 @@ codes! {
     Duplicate = "PC013",
     /// A value that is not one of those allowed.
     NotAllowed = "PC014",
+    /// A Pod names an image in a way that nobody can read.
+    ImageReference = "PC101",
+    /// What came as a review does not hold a Pod that can be read.
+    NotAPodReview = "PC102",
 }
 
 impl fmt::Display for Code {
@@ -72,52 +76,67 @@ pub struct Position {
     pub column: u32,
 }
 
-/// One thing that is wrong, in words for the person who wrote it.
+/// One thing that is wrong in a document, wherever the document came from.
 ///
-/// `Display` is the one text for terminal, log, warning and condition:
-/// ``a.yaml:7:13: PC008 spec.images[0]: `https://asia.gcr.io` has a scheme: write `asia.gcr.io` ``. What is not known
-/// (an object of the API has no file) is left out.
+/// `Display` is the text of a condition, where the object is known: ``PC008 spec.images[0]: `https://asia.gcr.io` has a
+/// scheme: write `asia.gcr.io` ``.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Problem {
     /// What kind of thing is wrong.
     pub code: Code,
-    /// The file, by the name that the caller gave it; `None` for an object of the Kubernetes API.
-    pub file: Option<Arc<str>>,
-    /// Where in the file; `None` when it concerns the file as a whole.
-    pub at: Option<Position>,
-    /// The field, as Kubernetes writes it: `spec.images[0]`. Empty when it concerns the whole document.
-    pub field: String,
+    /// The field; empty when it concerns the whole document.
+    pub path: FieldPath,
     /// What is wrong and what to write instead.
     pub message: String,
 }
 
-impl Finding {
-    /// A finding about a file as a whole, for the caller who could not read it.
-    pub fn about_file(code: Code, file: &str, message: impl Into<String>) -> Self {
-        Self { code, file: Some(file.into()), at: None, field: String::new(), message: message.into() }
+impl Problem {
+    pub(super) fn new(code: Code, path: FieldPath, message: impl Into<String>) -> Self {
+        Self { code, path, message: message.into() }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(f, "{file}:")?;
-            if let Some(Position { line, column }) = self.at {
-                write!(f, "{line}:{column}:")?;
-            }
-            f.write_str(" ")?;
-        }
         f.write_str(self.code.as_str())?;
-        if !self.field.is_empty() {
-            write!(f, " {}", self.field)?;
+        if !self.path.0.is_empty() {
+            write!(f, " {}", self.path)?;
         }
         write!(f, ": {}", self.message)
     }
 }
 
+/// A problem and its place in a file; prints as `a.yaml:7:13: ` and the problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, by the name that the caller gave it.
+    pub file: Arc<str>,
+    /// Where in the file; `None` when it concerns the file as a whole.
+    pub at: Option<Position>,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+impl Finding {
+    /// A finding about a file as a whole, for the caller who could not read it.
+    pub fn about_file(file: &str, code: Code, message: impl Into<String>) -> Self {
+        Self { file: file.into(), at: None, problem: Problem::new(code, FieldPath::default(), message) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file)?;
+        if let Some(Position { line, column }) = self.at {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.problem)
+    }
+}
+
 /// One step from a mapping or list to what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// A field of a known name: `.images`.
     Field(String),
     /// A key that the author chose: `[team]`.
@@ -128,7 +147,7 @@ pub(super) enum Step {
 
 /// The way from a document's root to a value in it; prints as Kubernetes prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct FieldPath(pub(super) Vec<Step>);
+pub struct FieldPath(pub Vec<Step>);
 
 impl FieldPath {
     pub(super) fn field(&self, name: &str) -> Self {
@@ -167,26 +186,6 @@ impl fmt::Display for FieldPath {
             }
         }
         Ok(())
-    }
-}
-
-/// A finding before anybody knows where the document came from.
-#[derive(Clone, Debug)]
-pub(super) struct Problem {
-    pub(super) code: Code,
-    pub(super) path: FieldPath,
-    pub(super) message: String,
-}
-
-impl Problem {
-    pub(super) fn new(code: Code, path: FieldPath, message: impl Into<String>) -> Self {
-        Self { code, path, message: message.into() }
-    }
-
-    /// The finding of this problem; without file and position, as for an object of the API.
-    pub(super) fn into_finding(self, file: Option<Arc<str>>, at: Option<Position>) -> Finding {
-        let Self { code, path, message } = self;
-        Finding { code, file, at, field: path.to_string(), message }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The documents a person writes, and the rules compiled from them.
 //!
 //! A document comes from a file or from the Kubernetes API; both become the same types ([`document`]), pass the same
-//! validation, and are refused in the same words ([`Finding`]). What is valid is a [`Rule`]; all rules together are a
+//! validation, and are refused in the same words ([`Problem`]). What is valid is a [`Rule`]; all rules together are a
 //! [`RuleSet`], which answers for an image which rules cover it.
 
 pub mod document;
@@ -20,7 +20,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 
-pub use finding::{Code, Finding, Position};
+pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
 pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
 pub use rule::{Mode, Rule, RuleId, RuleKind};
 pub use rule_set::RuleSet;

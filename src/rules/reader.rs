@@ -167,14 +167,14 @@ impl Reader<'_> {
         let name: Arc<str> = file.name.into();
         let text = match decode(file.text) {
             Ok(text) => text,
-            Err((at, problem)) => return self.findings.push(problem.into_finding(Some(name), at)),
+            Err((at, problem)) => return self.findings.push(Finding { file: name, at, problem }),
         };
         for (text, origin) in json_values(text).unwrap_or_else(|| vec![(text, START)]) {
             for document in tree::Documents::new(text, origin) {
                 match document {
                     Ok(mut tree) => {
                         for (at, problem) in std::mem::take(&mut tree.problems) {
-                            self.findings.push(problem.into_finding(Some(name.clone()), Some(at)));
+                            self.findings.push(Finding { file: name.clone(), at: Some(at), problem });
                         }
                         if let Some(root) = tree.root() {
                             self.read_document(&Place {
@@ -185,7 +185,7 @@ impl Reader<'_> {
                             });
                         }
                     }
-                    Err((at, problem)) => self.findings.push(problem.into_finding(Some(name.clone()), Some(at))),
+                    Err((at, problem)) => self.findings.push(Finding { file: name.clone(), at: Some(at), problem }),
                 }
             }
         }
@@ -343,7 +343,7 @@ impl Reader<'_> {
     fn report_misfits(&mut self, place: &Place<'_, '_>, misfits: Misfits) {
         for (at, Problem { code, path, message }) in misfits.problems {
             let problem = Problem { code, path: place.path.join(&path), message };
-            self.findings.push(problem.into_finding(Some(place.file.clone()), Some(at)));
+            self.findings.push(Finding { file: place.file.clone(), at: Some(at), problem });
         }
     }
 
@@ -351,7 +351,7 @@ impl Reader<'_> {
     fn report(&mut self, place: &Place<'_, '_>, path: &FieldPath, code: Code, message: impl Into<String>) {
         let at = place.tree.position(place.node, path);
         let problem = Problem::new(code, place.path.join(path), message);
-        self.findings.push(problem.into_finding(Some(place.file.clone()), Some(at)));
+        self.findings.push(Finding { file: place.file.clone(), at: Some(at), problem });
     }
 }
 
@@ -370,7 +370,7 @@ fn decode(bytes: &[u8]) -> Result<&str, (Option<Position>, Problem)> {
     if bytes.len() > MAX_FILE_BYTES {
         let message =
             format!("is {} bytes long: at most {MAX_FILE_BYTES} are read, so make several files of it", bytes.len());
-        return refuse(None, Code::UnreadableFile, message);
+        return refuse(None, Code::Unreadable, message);
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return refuse(Some(0), Code::Syntax, "is UTF-16: save the file as UTF-8".to_owned());

@@ -4,7 +4,7 @@ use std::fmt;
 
 pub use super::document::Mode;
 use super::{
-    Finding, Labels,
+    Labels,
     document::{ClusterPullSecret, PullSecret},
     finding::Problem,
     selector::NamespaceSelector,
@@ -65,15 +65,15 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rule of an object that the Kubernetes API holds, or all that is wrong with it: in the same words as for a
-    /// file, without file and position.
-    pub fn from_cluster_pull_secret(document: &ClusterPullSecret) -> Result<Self, Vec<Finding>> {
-        validate::cluster_pull_secret(document).map_err(findings)
+    /// The rule of an object that the Kubernetes API holds, or all that is wrong with it, in the same words as for a
+    /// file.
+    pub fn from_cluster_pull_secret(document: &ClusterPullSecret) -> Result<Self, Vec<Problem>> {
+        validate::cluster_pull_secret(document)
     }
 
     /// The same for a `PullSecret`.
-    pub fn from_pull_secret(document: &PullSecret) -> Result<Self, Vec<Finding>> {
-        validate::pull_secret(document).map_err(findings)
+    pub fn from_pull_secret(document: &PullSecret) -> Result<Self, Vec<Problem>> {
+        validate::pull_secret(document)
     }
 
     /// Which rule this is.
@@ -103,8 +103,4 @@ impl Rule {
     pub fn serves(&self, namespace: &str, labels: Option<&Labels>) -> Option<bool> {
         self.namespaces.selects(namespace, labels)
     }
-}
-
-fn findings(problems: Vec<Problem>) -> Vec<Finding> {
-    problems.into_iter().map(|problem| problem.into_finding(None, None)).collect()
 }

@@ -71,30 +71,41 @@ struct Hit {
 /// Where to look for the patterns that may cover an image.
 #[derive(Debug, Default)]
 struct Index {
-    /// Patterns whose host has no `*`: by host and port, then by path (empty for the whole registry).
-    exact: HashMap<Box<str>, HashMap<Box<str>, Vec<Hit>>>,
-    /// Patterns whose host has a `*`: by what follows the last label that has one (empty if that is the last).
+    /// Patterns whose host has no `*`, by host and port.
+    exact: HashMap<Box<str>, Paths>,
+    /// Patterns whose host has a `*`, by what follows the last label that has one (nothing, if that is the last).
     globs: HashMap<Box<str>, Vec<Hit>>,
+}
+
+/// Patterns of one registry, by the segments of their paths.
+#[derive(Debug, Default)]
+struct Paths {
+    /// Those whose path ends here: they cover everything below.
+    here: Vec<Hit>,
+    below: HashMap<Box<str>, Paths>,
 }
 
 impl Index {
     fn add(&mut self, pattern: &ImagePattern, hit: Hit) {
-        let (host, path) = pattern.as_str().split_once('/').unwrap_or((pattern.as_str(), ""));
-        match pattern.exact_host() {
-            Some(host) => self.exact.entry(host.into()).or_default().entry(path.into()).or_default().push(hit),
-            None => self.globs.entry(after_globs(host).into()).or_default().push(hit),
+        if let Some(host) = pattern.exact_host() {
+            let mut paths = self.exact.entry(host.into()).or_default();
+            for segment in pattern.path().split('/').filter(|segment| !segment.is_empty()) {
+                paths = paths.below.entry(segment.into()).or_default();
+            }
+            paths.here.push(hit);
+        } else {
+            self.globs.entry(after_globs(pattern.host()).into()).or_default().push(hit);
         }
     }
 
     /// Calls `visit` with every pattern that may cover `image`, and with few others.
     fn candidates(&self, image: &ImageReference<'_>, mut visit: impl FnMut(Hit)) {
         let host = image.registry();
-        if let Some(paths) = self.exact.get(host) {
-            let repository = image.repository();
-            let ends = repository.match_indices('/').map(|(end, _)| end);
-            for end in [0].into_iter().chain(ends).chain([repository.len()]) {
-                paths.get(&repository[..end]).into_iter().flatten().copied().for_each(&mut visit);
-            }
+        let mut segments = image.segments();
+        let mut paths = self.exact.get(host);
+        while let Some(Paths { here, below }) = paths {
+            here.iter().copied().for_each(&mut visit);
+            paths = segments.next().and_then(|segment| below.get(segment));
         }
         if !self.globs.is_empty() {
             let tails = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);

@@ -5,8 +5,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
 
-use super::document::{ClusterPullSecret, PullSecret};
+use super::{
+    document::{ClusterPullSecret, PullSecret},
+    selector::{LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_REQUIREMENTS},
+};
 
 /// How many image patterns one rule may hold.
 pub(super) const MAX_IMAGES: usize = 128;
@@ -28,7 +32,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         .map(|mut crd| {
             for version in &mut crd.spec.versions {
                 if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-                    refuse_null(schema);
+                    tidy(schema);
                 }
             }
             crd
@@ -36,20 +40,26 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         .collect()
 }
 
-/// kube lets every optional field be null; we let none, so that one spelling means one thing.
-fn refuse_null(schema: &mut JSONSchemaProps) {
+/// kube lets every optional field be null; we let none, so that one spelling means one thing. And descriptions are in
+/// lines as wide as this source: whoever shows them breaks them anew.
+fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema.properties.iter_mut().flatten().for_each(|(_, property)| refuse_null(property));
+    if let Some(description) = &mut schema.description {
+        *description = description.split("\n\n").map(|text| text.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| tidy(property));
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        refuse_null(items);
+        tidy(items);
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        refuse_null(values);
+        tidy(values);
     }
 }
 
-/// `images`: a bounded list of bounded patterns.
+/// `images`: a bounded list of bounded patterns. The rules are those of [`ImagePattern`](crate::image::ImagePattern), in
+/// CEL; the last one refuses whatever the others have no better words for.
 pub(super) fn images(_: &mut SchemaGenerator) -> Schema {
+    let rule = |rule: &str, message: &str| json!({"rule": rule, "message": message});
     json_schema!({
         "type": "array",
         "minItems": 1,
@@ -59,7 +69,42 @@ pub(super) fn images(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_IMAGE_LENGTH,
+            "x-kubernetes-validations": [
+                rule("!self.contains('//')", "has a scheme or an empty path segment: write host[:port][/path]"),
+                rule("!self.contains('@')", "has a user or a digest: write host[:port][/path]"),
+                rule("!self.endsWith('/')", "ends with a slash: write it without"),
+                rule(
+                    "self.matches('^(localhost|[^/]*[.:A-Z][^/]*)(/|$)')",
+                    "names no registry: write the host, or docker.io/ before an image of Docker Hub",
+                ),
+                rule(
+                    "!self.matches('^(index|registry-1)[.]docker[.]io(/|$)')",
+                    "is not how images name Docker Hub: write docker.io",
+                ),
+                rule("!self.matches('^[^/]*/v[12]/')", "has a path that begins with v1/ or v2/, which the kubelet drops"),
+                rule(
+                    "self.matches('^(LABEL([.]LABEL)*(:PORT)?|[[][0-9A-Fa-f:]+[]]:PORT)(/PART(/PART)*)?$')"
+                        .replace("LABEL", "[A-Za-z0-9*]([-A-Za-z0-9*]*[A-Za-z0-9*])?")
+                        .replace("PORT", "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])")
+                        .replace("PART", "[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*")
+                        .as_str(),
+                    "is not host[:port][/path], with * in labels of the host only, and without a tag",
+                ),
+            ],
         },
+    })
+}
+
+/// `matchLabels`: a bounded map of label keys to label values.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_REQUIREMENTS,
+        "additionalProperties": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE_PATTERN},
+        "x-kubernetes-validations": [{
+            "rule": format!("self.all(key, key.size() <= 317 && key.matches('{}'))", LABEL_KEY_PATTERN.replace('\\', r"\\")),
+            "message": "keys must be those of labels: letters, digits, -, _ and ., with at most a domain name before one /",
+        }],
     })
 }
 

@@ -14,13 +14,14 @@ use super::{
     Labels,
     finding::{Code, FieldPath, Problem, quoted},
     names,
+    schema::labels,
 };
 
 /// The label that every namespace has, holding its own name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-const LABEL_KEY_PATTERN: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
-const LABEL_VALUE_PATTERN: &str = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$";
+pub(super) const LABEL_KEY_PATTERN: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
+pub(super) const LABEL_VALUE_PATTERN: &str = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$";
 
 /// How many requirements one selector may hold: the API checks them in CEL, whose cost must have a bound.
 pub(super) const MAX_REQUIREMENTS: usize = 64;
@@ -28,11 +29,12 @@ pub(super) const MAX_REQUIREMENTS: usize = 64;
 /// Selects namespaces by their labels. All parts must hold; without any, every namespace is selected.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LabelSelector {
     /// Labels that the namespace must have, with just these values. Every namespace has the label
     /// kubernetes.io/metadata.name with its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = MAX_REQUIREMENTS))]
+    #[schemars(schema_with = "labels")]
     pub match_labels: Option<BTreeMap<String, String>>,
 
     /// Requirements on labels that say more than equality.

@@ -23,7 +23,7 @@ pub struct ClusterPullSecretStatus {
 
     /// How many namespaces hold a copy now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespaces: Option<u32>,
+    pub namespaces: Option<i64>,
 
     /// Namespaces where a Secret of that name belongs to somebody else and is left in place.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct ClusterPullSecretStatus {
     /// How many running or pending Pods the rule covers that lack the reference: they were created while the webhook
     /// was not reached.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub missed: Option<u32>,
+    pub missed: Option<i64>,
 
     /// When the credential that is in the copies ends. Absent when it has no known end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub struct ClusterPullSecretStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Conflicts {
     /// How many there are.
-    pub count: u32,
+    pub count: i64,
 
     /// Some of them by name, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,5 +73,5 @@ pub struct PullSecretStatus {
     /// How many running or pending Pods the rule covers that lack the reference: they were created while the webhook
     /// was not reached.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub missed: Option<u32>,
+    pub missed: Option<i64>,
 }

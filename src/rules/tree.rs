@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, hash_map},
 };
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::finding::{Code, FieldPath, Position, Problem, Step, quoted};
 
@@ -171,7 +171,7 @@ pub(super) struct Documents<'t> {
 
 impl<'t> Documents<'t> {
     pub(super) fn new(text: &'t str, origin: Position) -> Self {
-        let mut options = granit_parser::options! { simple_key_max_lookahead: 4096 };
+        let mut options = granit_parser::options! { simple_key_max_lookahead: 4096, emit_unresolved_aliases: true };
         options.set_emit_comments(false);
         Self { parser: Parser::new_from_str_with_options(text, options), origin, aliased_values: 0 }
     }
@@ -207,7 +207,7 @@ impl<'t> Documents<'t> {
     fn broken(&self, error: &ScanError) -> Broken {
         let marker = error.marker();
         let at = place(self.origin, marker.line(), marker.col());
-        (at, Problem::new(Code::Syntax, FieldPath::default(), format!("cannot be read: {}", error.info())))
+        (at, Problem::new(Code::Syntax, FieldPath::default(), explained(error.kind())))
     }
 }
 
@@ -221,6 +221,46 @@ impl<'t> Iterator for Documents<'t> {
             let _more = self.parser.proceed_next_document();
         }
         Some(document)
+    }
+}
+
+/// The parser's errors, as far as people meet them, in terms of what they wrote.
+fn explained(error: &ErrorKind) -> String {
+    match error {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => "a tab is where only spaces may be: write spaces".to_owned(),
+        ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::InvalidIndentation
+        | ErrorKind::MappingKeyNotAllowed
+        | ErrorKind::BlockSequenceEntryNotAllowed => {
+            "does not line up with what is above: indent it like the lines that it belongs to".to_owned()
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
+            "a key without `: ` after it: write `key: value`".to_owned()
+        }
+        ErrorKind::MappingValueNotAllowed => {
+            "a `: ` where no value can be: put text that holds it in quotes, or give the key before it its `: `"
+                .to_owned()
+        }
+        ErrorKind::ExpectedFlowMappingSeparator => "`,` or `}` is missing before this".to_owned(),
+        ErrorKind::ExpectedFlowSequenceSeparator => "`,` or `]` is missing before this".to_owned(),
+        ErrorKind::ExpectedDocumentStart => "something follows the end of a document: write `---` before it".to_owned(),
+        ErrorKind::UnclosedFlowCollection { open } => format!("the bracket `{open}` is never closed"),
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => {
+            format!("the bracket `{open}` is closed by `{close}`")
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            "the quote is never closed".to_owned()
+        }
+        ErrorKind::UnexpectedCharacter { character } => {
+            format!("{} cannot begin a text in YAML: write the text in quotes", quoted(&character.to_string()))
+        }
+        ErrorKind::RecursionLimitExceeded => "is nested too deep".to_owned(),
+        other => format!("cannot be read: {other}"),
     }
 }
 
@@ -277,12 +317,7 @@ impl<'t> Builder<'t> {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && !is_text_tag(tag.as_deref());
                 self.check_tag(tag.as_deref(), &["str", "int", "float", "bool", "null"], at);
-                if self.key_is_next() {
-                    self.take_key(Key { text, at, plain });
-                    return Ok(());
-                }
-                let node = self.add(at, Value::Scalar(Scalar { text, plain }), anchor)?;
-                self.close(node, 1);
+                self.take_scalar(Scalar { text, plain }, at, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), &["seq"], at);
@@ -300,7 +335,25 @@ impl<'t> Builder<'t> {
                 }
             }
             Event::Alias(anchor) => self.take_alias(anchor, at)?,
+            Event::UnresolvedAlias(name) => {
+                let text = format!("*{name}");
+                let message =
+                    format!("{} begins with `*`, which YAML keeps for aliases: write `\"{text}\"`", quoted(&text));
+                self.tree.problems.push((at, Problem::new(Code::Syntax, FieldPath::default(), message)));
+                self.take_scalar(Scalar { text: text.into(), plain: false }, at, 0)?;
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_scalar(&mut self, scalar: Scalar<'t>, at: Position, anchor: usize) -> Result<(), Broken> {
+        if self.key_is_next() {
+            let Scalar { text, plain } = scalar;
+            self.take_key(Key { text, at, plain });
+        } else {
+            let node = self.add(at, Value::Scalar(scalar), anchor)?;
+            self.close(node, 1);
         }
         Ok(())
     }

@@ -1,1 +1,10 @@
 //! Tests against a real API server, one module per thing a user would say.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod pods_get_their_secrets;
+mod webhook_goes_away;

@@ -100,9 +100,8 @@ fn rules_are_in_an_order_of_their_own() {
     let a = || team_rule("b", "a", &["a.io"]);
     let b = || team_rule("a", "b", &["a.io"]);
     let c = || cluster_rule("c", &["a.io"], LabelSelector::default());
-    let order = |rules| -> Vec<String> {
-        RuleSet::compile(rules).rules().iter().map(|rule| rule.id().to_string()).collect()
-    };
+    let order =
+        |rules| -> Vec<String> { RuleSet::compile(rules).rules().iter().map(|rule| rule.id().to_string()).collect() };
     assert_eq!(order(vec![a(), b(), c()]), ["ClusterPullSecret c", "PullSecret a/b", "PullSecret b/a"]);
     assert_eq!(order(vec![c(), b(), a()]), order(vec![a(), b(), c()]));
 }
