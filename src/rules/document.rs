@@ -5,6 +5,8 @@
 //! through is then skipped with a message instead of failing the whole list it came in.
 
 #![allow(unreachable_pub, reason = "kube's derive repeats each type inside a function to make its schema")]
+#![allow(clippy::doc_markdown, reason = "`kubectl explain` prints these descriptions as plain text")]
+#![allow(clippy::duplicated_attributes, reason = "printer columns share their types")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -199,7 +199,7 @@ impl Reader<'_> {
         let Some(kind) = self.kind(place) else { return };
         match kind {
             "ClusterPullSecret" => {
-                self.read_rule(place, &self.schemas.cluster_pull_secret, validate::cluster_pull_secret)
+                self.read_rule(place, &self.schemas.cluster_pull_secret, validate::cluster_pull_secret);
             }
             "PullSecret" => self.read_rule(place, &self.schemas.pull_secret, validate::pull_secret),
             "Namespace" => self.read_namespace(place),

@@ -4,6 +4,7 @@
 //! the security boundary.
 
 #![allow(unreachable_pub, reason = "kube's derive repeats each type inside a function to make its schema")]
+#![allow(clippy::doc_markdown, reason = "`kubectl explain` prints these descriptions as plain text")]
 
 use std::collections::BTreeMap;
 

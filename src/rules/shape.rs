@@ -61,15 +61,12 @@ pub(super) fn fit(
             let mut object = serde_json::Map::new();
             for entry in entries {
                 let path = path.field(&entry.key);
-                match fields.get(&*entry.key) {
-                    Some(schema) => {
-                        let value = fit(tree, entry.value, schema, &path, misfits);
-                        object.extend(value.map(|value| (entry.key.to_string(), value)));
-                    }
-                    None => {
-                        let message = unknown_field(&entry.key, fields.keys().map(String::as_str));
-                        misfits.report(entry.at, Code::UnknownField, &path, message);
-                    }
+                if let Some(schema) = fields.get(&*entry.key) {
+                    let value = fit(tree, entry.value, schema, &path, misfits);
+                    object.extend(value.map(|value| (entry.key.to_string(), value)));
+                } else {
+                    let message = unknown_field(&entry.key, fields.keys().map(String::as_str));
+                    misfits.report(entry.at, Code::UnknownField, &path, message);
                 }
             }
             Some(Json::Object(object))

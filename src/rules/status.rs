@@ -1,6 +1,7 @@
 //! What the controller says about a rule. Injection depends on a rule's spec alone, never on this.
 
 #![allow(unreachable_pub, reason = "kube's derive repeats each type inside a function to make its schema")]
+#![allow(clippy::doc_markdown, reason = "`kubectl explain` prints these descriptions as plain text")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;

@@ -34,13 +34,12 @@ pub(super) fn cluster_pull_secret(document: &ClusterPullSecret) -> Result<Rule, 
     }
     let patterns = images(written.as_deref(), &spec, &mut problems);
     let path = spec.field("namespaceSelector");
-    let namespaces = match namespace_selector {
-        Some(selector) => NamespaceSelector::compile(selector, &path, &mut problems),
-        None => {
-            let message = "is missing: write which namespaces may use this credential, `{}` for all of them";
-            problems.push(Problem::new(Code::Missing, path, message));
-            NamespaceSelector::default()
-        }
+    let namespaces = if let Some(selector) = namespace_selector {
+        NamespaceSelector::compile(selector, &path, &mut problems)
+    } else {
+        let message = "is missing: write which namespaces may use this credential, `{}` for all of them";
+        problems.push(Problem::new(Code::Missing, path, message));
+        NamespaceSelector::default()
     };
     let secret_name = secret(secret_name.as_deref(), &name, &spec, &mut problems);
     if let Some(source) = source {
@@ -63,17 +62,13 @@ pub(super) fn pull_secret(document: &PullSecret) -> Result<Rule, Vec<Problem>> {
 
     let name = object_name(document.metadata.name.as_deref(), &metadata, &mut problems);
     let path = metadata.field("namespace");
-    let namespace = match document.metadata.namespace.as_deref() {
-        Some(namespace) => {
-            check(Code::Name, names::label(namespace), path, namespace, &mut problems);
-            namespace.to_owned()
-        }
-        None => {
-            let message = "is missing: a PullSecret serves the namespace that it is in, write which one";
-            problems.push(Problem::new(Code::Missing, path, message));
-            String::new()
-        }
-    };
+    let namespace = document.metadata.namespace.clone().unwrap_or_default();
+    if document.metadata.namespace.is_some() {
+        check(Code::Name, names::label(&namespace), path, &namespace, &mut problems);
+    } else {
+        let message = "is missing: a PullSecret serves the namespace that it is in, write which one";
+        problems.push(Problem::new(Code::Missing, path, message));
+    }
     let patterns = images(document.spec.images.as_deref(), &spec, &mut problems);
     let secret_name = secret(document.spec.secret_name.as_deref(), &name, &spec, &mut problems);
 
@@ -177,15 +172,12 @@ fn check_source(source: &Source, path: &FieldPath, problems: &mut Vec<Problem>) 
     }
     if let Some(google) = google_service_account_key {
         let path = path.field("googleServiceAccountKey").field("secretRef");
-        match &google.secret_ref {
-            Some(secret) => {
-                required_name(secret.name.as_deref(), path.field("name"), names::subdomain, problems);
-                check(Code::Name, names::secret_key(&secret.key), path.field("key"), &secret.key, problems);
-            }
-            None => {
-                let message = "is missing: write the Secret that holds the key, such as `{name: gcp-key}`";
-                problems.push(Problem::new(Code::Missing, path, message));
-            }
+        if let Some(secret) = &google.secret_ref {
+            required_name(secret.name.as_deref(), path.field("name"), names::subdomain, problems);
+            check(Code::Name, names::secret_key(&secret.key), path.field("key"), &secret.key, problems);
+        } else {
+            let message = "is missing: write the Secret that holds the key, such as `{name: gcp-key}`";
+            problems.push(Problem::new(Code::Missing, path, message));
         }
     }
 }

@@ -289,7 +289,7 @@ fn the_examples_are_valid() {
 
 #[test]
 fn ten_thousand_rules_load_in_time_proportional_to_their_number() {
-    let text = |count: usize| (0..count).map(|n| format!("---\n{}", rule(&format!("r{n}")))).collect::<String>();
+    let text = |count: usize| (0..count).flat_map(|n| ["---\n".to_owned(), rule(&format!("r{n}"))]).collect::<String>();
     let time = |count: usize| {
         let text = text(count);
         let start = Instant::now();
