@@ -83,7 +83,8 @@ pub(super) fn images(_: &mut SchemaGenerator) -> Schema {
                 ),
                 rule("!self.matches('^[^/]*/v[12]/')", "has a path that begins with v1/ or v2/, which the kubelet drops"),
                 rule(
-                    "self.matches('^(LABEL([.]LABEL)*(:PORT)?|[[][0-9A-Fa-f:]+[]]:PORT)(/PART(/PART)*)?$')"
+                    "self.contains('//') || self.contains('@') || self.endsWith('/') \
+                     || self.matches('^(LABEL([.]LABEL)*(:PORT)?|[[][0-9A-Fa-f:]+[]]:PORT)(/PART(/PART)*)?$')"
                         .replace("LABEL", "[A-Za-z0-9*]([-A-Za-z0-9*]*[A-Za-z0-9*])?")
                         .replace("PORT", "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])")
                         .replace("PART", "[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*")

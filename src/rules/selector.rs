@@ -34,7 +34,7 @@ pub(super) const MAX_REQUIREMENTS: usize = 64;
 pub struct LabelSelector {
     /// Labels that the namespace must have, with just these values. Every namespace has the label
     /// kubernetes.io/metadata.name with its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "labels")]
     pub match_labels: Option<BTreeMap<String, String>>,
 

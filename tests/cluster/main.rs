@@ -7,4 +7,5 @@ mod support;
 
 mod cluster;
 mod pods_get_their_secrets;
+mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;
