@@ -11,6 +11,7 @@ mod names;
 mod reader;
 mod rule;
 mod rule_set;
+mod scalar;
 mod schema;
 mod selector;
 mod shape;

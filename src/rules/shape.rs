@@ -13,7 +13,8 @@ use serde_json::Value as Json;
 
 use super::{
     finding::{Code, FieldPath, Position, Problem, did_you_mean, one_of, quoted},
-    tree::{NodeId, Scalar, ScalarKind, Tree, Value},
+    scalar::{Scalar, ScalarKind},
+    tree::{NodeId, Tree, Value},
 };
 
 /// What one document has instead of the shape it should have.

@@ -10,7 +10,10 @@ use std::{
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::finding::{Code, FieldPath, Position, Problem, Step, quoted};
+use super::{
+    finding::{Code, FieldPath, Position, Problem, Step, quoted},
+    scalar::{Scalar, ScalarKind},
+};
 
 /// How many values one document may hold.
 const MAX_VALUES: usize = 1_000_000;
@@ -43,13 +46,6 @@ pub(super) enum Value<'t> {
     Scalar(Scalar<'t>),
     List(Vec<NodeId>),
     Map(Vec<Entry<'t>>),
-}
-
-#[derive(Debug)]
-pub(super) struct Scalar<'t> {
-    pub(super) text: Cow<'t, str>,
-    /// Without quotes or other signs that it is text: YAML may take it as a number, a truth value or nothing.
-    pub(super) plain: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -113,52 +109,6 @@ impl<'t> Tree<'t> {
         }
         self.at(node)
     }
-}
-
-/// What YAML takes a scalar for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScalarKind {
-    Text,
-    Number,
-    Boolean,
-    Null,
-}
-
-impl Scalar<'_> {
-    /// As the YAML library that Kubernetes uses takes it (`go.yaml.in/yaml/v2`, `resolve.go`): YAML 1.1, where `yes`
-    /// is a truth value and `0777` and `1_000` are numbers, with the octal numbers of 1.2.
-    pub(super) fn kind(&self) -> ScalarKind {
-        if !self.plain {
-            return ScalarKind::Text;
-        }
-        match &*self.text {
-            "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
-            "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off"
-            | "OFF" | "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => ScalarKind::Boolean,
-            text if is_number(text) => ScalarKind::Number,
-            _ => ScalarKind::Text,
-        }
-    }
-}
-
-fn is_number(text: &str) -> bool {
-    if matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return true;
-    }
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
-        return true;
-    }
-    let digits = unsigned.replace('_', "");
-    let of_base = |prefixes: [&str; 2], base: u32| {
-        let digits = prefixes.iter().find_map(|prefix| digits.strip_prefix(prefix));
-        digits.is_some_and(|digits| !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(base)))
-    };
-    if of_base(["0x", "0X"], 16) || of_base(["0o", "0O"], 8) || of_base(["0b", "0B"], 2) {
-        return true;
-    }
-    // What Rust reads as a float beyond digits, point and exponent (`inf`, `nan`) is text in YAML.
-    unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.') && digits.parse::<f64>().is_ok()
 }
 
 /// Reads a text document by document. One that is broken does not hide those after it.
