@@ -40,7 +40,7 @@ pub(super) fn decide<'r>(
     namespaces: &impl NamespaceLabels,
 ) -> Result<Verdict<'r>, NamespaceUnknown> {
     let mut verdict = Verdict::default();
-    let mut hits = matching(pod, rules, &mut verdict.warnings);
+    let mut hits = matching(pod, namespace, rules, &mut verdict.warnings);
     if hits.is_empty() {
         return Ok(verdict);
     }
@@ -81,14 +81,15 @@ fn sort_by_rank(hits: &mut [Hit], rules: &[Rule]) {
     });
 }
 
-/// Every rule with a pattern that covers an image of the Pod, once each, in the order of the set.
-fn matching(pod: &PodView<'_>, rules: &RuleSet, warnings: &mut Vec<String>) -> Vec<Hit> {
+/// Every rule with a pattern that covers an image of the Pod, once each, in the order of the set; of the `PullSecret`s only
+/// those of its namespace.
+fn matching(pod: &PodView<'_>, namespace: &str, rules: &RuleSet, warnings: &mut Vec<String>) -> Vec<Hit> {
     let mut hits: Vec<Hit> = Vec::new();
     // A Pod may hold very many images of one registry: repeated hits are merged before they outgrow the rules.
     let mut merge_at = 64;
     for text in pod.images().filter(|text| !text.is_empty()) {
         match ImageReference::parse(text) {
-            Ok(image) => rules.matching(&image, |index, pattern| hits.push((index, pattern.specificity()))),
+            Ok(image) => rules.matching(&image, namespace, |index, pattern| hits.push((index, pattern.specificity()))),
             Err(error) if warnings.len() < WARNINGS => warnings.push(warning(Code::ImageReference, |w| {
                 write!(w, "image `{}` cannot be pulled: {error}", text.escape_debug())
             })),

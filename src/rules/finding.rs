@@ -1,66 +1,64 @@
-//! Findings: what is wrong, where, and what to do, with codes that never change their meaning.
+//! What is wrong with a document: a stable code, the place, the field, and what to write instead.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-/// Declares the codes, each with the title under which `docs/findings.md` explains it.
+/// Declares the codes once, so that no list of them can miss one.
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $title:literal;)*) => {
-        /// The stable code of a finding, the same in messages, logs, metrics and warnings. `docs/findings.md` explains each.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code { $($(#[doc = $doc])+ $name,)* }
+    ($($(#[$doc:meta])+ $name:ident = $text:literal,)+) => {
+        /// A stable name for a kind of finding: the same in text output, JSON, logs and warnings, and never reused.
+        /// `docs/findings.md` says for each what it means and how to mend it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])+ $name,)+
+        }
 
         impl Code {
-            /// Every code there is.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
+            /// Every code there is, in order.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// The code itself, `PC001`.
+            /// `PC001`, `PC002`, ...
             pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code,)* }
-            }
-
-            /// What the code is about, in a few words.
-            pub fn title(self) -> &'static str {
-                match self { $(Self::$name => $title,)* }
+                match self {
+                    $(Self::$name => $text,)+
+                }
             }
         }
     };
 }
 
 codes! {
-    /// A file or directory could not be read.
-    Unreadable = "PC001", "a rule file cannot be read";
-    /// Not YAML or JSON.
-    Syntax = "PC002", "a document is not YAML or JSON";
-    /// A key that stands twice in one mapping.
-    DuplicateKey = "PC003", "a key stands twice";
-    /// A field that the document's kind does not have.
-    UnknownField = "PC004", "a field is not known";
-    /// A value of another type than the field's.
-    WrongType = "PC005", "a value has the wrong type";
-    /// A field that must be there, and with something in it.
-    Missing = "PC006", "a field is missing or empty";
-    /// A document of another kind or version.
-    UnknownKind = "PC007", "a document is of another kind or version";
-    /// A text that is no image pattern.
-    ImagePattern = "PC008", "an image pattern cannot be used";
-    /// A name that Kubernetes does not allow.
-    Name = "PC009", "a name is not allowed";
-    /// Not exactly one source, or one that does not go with the images.
-    Source = "PC010", "the source of a credential is not clear";
-    /// A label selector that Kubernetes does not allow.
-    Selector = "PC011", "a label selector cannot be used";
-    /// A text that is no duration.
-    Duration = "PC012", "a duration cannot be read";
-    /// Two rules with one name.
-    DuplicateRule = "PC013", "two rules have one name";
-    /// Not one of the values that a field takes.
-    UnknownValue = "PC014", "a value is not one of those allowed";
-    /// More, or longer, than allowed.
-    TooLarge = "PC015", "something is larger than allowed";
-    /// An image reference that the kubelet will not take.
-    ImageReference = "PC101", "a Pod's image cannot be pulled by anybody";
-    /// A review that does not hold a readable Pod.
-    NotAPodReview = "PC102", "an AdmissionReview holds no readable Pod";
+    /// The file is not there, may not be read, or is too large.
+    Unreadable = "PC001",
+    /// The text is neither YAML nor JSON.
+    Syntax = "PC002",
+    /// A mapping holds one key twice.
+    DuplicateKey = "PC003",
+    /// A field that the document does not have.
+    UnknownField = "PC004",
+    /// A number where text is wanted, text where a list is wanted, and so on.
+    WrongType = "PC005",
+    /// A field that must be there is missing, or holds nothing.
+    Missing = "PC006",
+    /// A document that pullcred does not read.
+    UnknownKind = "PC007",
+    /// An image pattern that no image could match as its author means it.
+    ImagePattern = "PC008",
+    /// A name that Kubernetes would refuse.
+    Name = "PC009",
+    /// Not exactly one source, or a source that does not go with the rule's images.
+    Source = "PC010",
+    /// A label selector that Kubernetes would refuse.
+    Selector = "PC011",
+    /// Not a duration as Go writes it.
+    Duration = "PC012",
+    /// Two documents of one kind and name.
+    Duplicate = "PC013",
+    /// A value that is not one of those allowed.
+    NotAllowed = "PC014",
+    /// A Pod names an image in a way that nobody can read.
+    ImageReference = "PC101",
+    /// What came as a review does not hold a Pod that can be read.
+    NotAPodReview = "PC102",
 }
 
 impl fmt::Display for Code {
@@ -69,78 +67,38 @@ impl fmt::Display for Code {
     }
 }
 
-/// One step into a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A member of a mapping.
-    Field(String),
-    /// An item of a list, counted from 0.
-    Item(usize),
+/// A place in a file, as editors count: both from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
 }
 
-/// Where in a document something stands: `spec.images[0]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Path(pub Vec<Step>);
-
-impl Path {
-    /// The path from its fields, for places without a list.
-    pub fn of(fields: &[&str]) -> Self {
-        Self(fields.iter().map(|field| Step::Field((*field).to_owned())).collect())
-    }
-
-    /// The path of a member of what this path names.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Self {
-        self.then(Step::Field(name.to_owned()))
-    }
-
-    /// The path of an item of the list that this path names.
-    #[must_use]
-    pub fn item(&self, index: usize) -> Self {
-        self.then(Step::Item(index))
-    }
-
-    fn then(&self, step: Step) -> Self {
-        Self(self.0.iter().cloned().chain([step]).collect())
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Item(index) => write!(f, "[{index}]")?,
-                // A label's key has dots of its own.
-                Step::Field(name) if name.contains(['.', '/']) => write!(f, "[{name}]")?,
-                Step::Field(name) if i == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Something wrong within one document, wherever that document came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One thing that is wrong in a document, wherever the document came from.
+///
+/// `Display` is the text of a condition, where the object is known: ``PC008 spec.images[0]: `https://asia.gcr.io` has a
+/// scheme: write `asia.gcr.io` ``.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What kind of fault.
+    /// What kind of thing is wrong.
     pub code: Code,
-    /// The field; empty for the document as a whole.
-    pub path: Path,
-    /// What is wrong, and what to write instead.
+    /// The field; empty when it concerns the whole document.
+    pub path: FieldPath,
+    /// What is wrong and what to write instead.
     pub message: String,
 }
 
 impl Problem {
-    pub(super) fn new(code: Code, path: Path, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, path: FieldPath, message: impl Into<String>) -> Self {
         Self { code, path, message: message.into() }
     }
 }
 
-/// `PC008 spec.images[0]: …`: how a problem reads in a condition, where the object is known.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.code)?;
+        f.write_str(self.code.as_str())?;
         if !self.path.0.is_empty() {
             write!(f, " {}", self.path)?;
         }
@@ -148,33 +106,130 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A problem and its place in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A problem and its place in a file; prints as `a.yaml:7:13: ` and the problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The file, as it was named to us.
-    pub file: String,
-    /// Line, from 1; 0 when the file as a whole is meant.
-    pub line: usize,
-    /// Column in characters, from 1; 0 when the file as a whole is meant.
-    pub column: usize,
+    /// The file, by the name that the caller gave it.
+    pub file: Arc<str>,
+    /// Where in the file; `None` when it concerns the file as a whole.
+    pub at: Option<Position>,
     /// What is wrong there.
     pub problem: Problem,
 }
 
 impl Finding {
-    /// A finding about a file as a whole.
+    /// A finding about a file as a whole, for the caller who could not read it.
     pub fn about_file(file: &str, code: Code, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: 0, column: 0, problem: Problem::new(code, Path::default(), message) }
+        Self { file: file.into(), at: None, problem: Problem::new(code, FieldPath::default(), message) }
     }
 }
 
-/// `rules/a.yaml:7:13: PC008 spec.images[0]: …`
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file)?;
-        if self.line > 0 {
-            write!(f, "{}:{}:", self.line, self.column)?;
+        if let Some(Position { line, column }) = self.at {
+            write!(f, "{line}:{column}:")?;
         }
         write!(f, " {}", self.problem)
     }
+}
+
+/// One step from a mapping or list to what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A field of a known name: `.images`.
+    Field(String),
+    /// A key that the author chose: `[team]`.
+    Key(String),
+    /// A place in a list, from 0: `[3]`.
+    Index(usize),
+}
+
+/// The way from a document's root to a value in it; prints as Kubernetes prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldPath(pub Vec<Step>);
+
+impl FieldPath {
+    pub(super) fn field(&self, name: &str) -> Self {
+        self.with(Step::Field(name.to_owned()))
+    }
+
+    pub(super) fn key(&self, key: &str) -> Self {
+        self.with(Step::Key(key.to_owned()))
+    }
+
+    pub(super) fn index(&self, index: usize) -> Self {
+        self.with(Step::Index(index))
+    }
+
+    /// The way along this path and then along `other`.
+    pub(super) fn join(&self, other: &Self) -> Self {
+        Self(self.0.iter().chain(&other.0).cloned().collect())
+    }
+
+    fn with(&self, step: Step) -> Self {
+        let mut steps = Vec::with_capacity(self.0.len() + 1);
+        steps.extend_from_slice(&self.0);
+        steps.push(step);
+        Self(steps)
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Field(name) if place == 0 => f.write_str(name)?,
+                Step::Field(name) => write!(f, ".{name}")?,
+                Step::Key(key) => write!(f, "[{key}]")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text that somebody wrote, fit to stand in a message: in backquotes, on one line, and not endless.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut quoted = String::from("`");
+    for (place, character) in text.chars().enumerate() {
+        if place == LONGEST {
+            quoted.push_str("...");
+            break;
+        }
+        if character.is_control() {
+            quoted.extend(character.escape_default());
+        } else {
+            quoted.push(character);
+        }
+    }
+    quoted.push('`');
+    quoted
+}
+
+/// `a, b or c`, each quoted.
+pub(super) fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut quoted: Vec<String> = names.into_iter().map(quoted).collect();
+    match quoted.pop() {
+        None => String::new(),
+        Some(last) if quoted.is_empty() => last,
+        Some(last) => format!("{} or {last}", quoted.join(", ")),
+    }
+}
+
+/// Which of the `known` names a mistyped `name` most likely means, if any is near.
+pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// No name of ours comes near this length, and comparing costs the product of the lengths.
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let name = name.to_ascii_lowercase();
+    known
+        .into_iter()
+        .map(|known| (known, strsim::jaro_winkler(&name, &known.to_ascii_lowercase())))
+        .filter(|(_, likeness)| *likeness > 0.8)
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(known, _)| known)
 }

@@ -1,28 +1,31 @@
 //! The documents a person writes, and the rules compiled from them.
 //!
-//! `documents` are the Rust types that are CRD types too. From files, [`read_documents`] reads text into a `tree` that knows
-//! where everything stands, walks it along the `schema` of the CRDs, and then reads the types from it. From wherever a
-//! document came, [`Rule`] validates it, and a [`RuleSet`] is compiled from rules.
+//! A document comes from a file or from the Kubernetes API; both become the same types ([`document`]), pass the same
+//! validation, and are refused in the same words ([`Problem`]). What is valid is a [`Rule`]; all rules together are a
+//! [`RuleSet`], which answers for an image which rules cover it.
 
-mod documents;
+pub mod document;
 mod duration;
 mod finding;
 mod names;
-mod read;
+mod reader;
 mod rule;
+mod rule_set;
+mod scalar;
 mod schema;
 mod selector;
-mod set;
+mod shape;
+mod status;
 mod tree;
+mod validate;
 
-pub use documents::{
-    ClusterPullSecret, ClusterPullSecretSpec, Conflicts, CredentialProvider, Distribution, GROUP,
-    GoogleServiceAccountKey, Mode, NamespaceSelector, Operator, PullSecret, PullSecretSpec, PullSecretStatus,
-    Requirement, SecretKeyReference, SecretReference, Source, Unmanaged, VERSION, crds,
-};
-pub use duration::parse as parse_duration;
-pub use finding::{Code, Finding, Path, Problem, Step};
-pub use read::{Documents, SourceFile, read_documents};
-pub use rule::{Rule, RuleId, RuleKind};
-pub use selector::Labels;
-pub use set::RuleSet;
+use std::collections::BTreeMap;
+
+pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
+pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
+pub use rule::{Mode, Rule, RuleId, RuleKind};
+pub use rule_set::RuleSet;
+pub use schema::crds;
+
+/// The labels of one Kubernetes object.
+pub type Labels = BTreeMap<String, String>;

@@ -1,38 +1,79 @@
-//! What Kubernetes allows as names and labels (apimachinery, pkg/util/validation).
+//! Names as Kubernetes validates them (`k8s.io/apimachinery/pkg/util/validation`).
+//!
+//! Each function answers with what is wrong and what to write instead.
 
-/// Whether a text is a DNS label: the name of a namespace.
-pub(super) fn is_label(text: &str) -> bool {
-    text.len() <= 63 && is_dns_part(text)
+/// A name that may hold dots: Secrets and rules. RFC 1123 subdomain, at most 253 characters.
+pub(super) fn subdomain(name: &str) -> Result<(), String> {
+    const WANTED: &str = "lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit";
+    checked(name, 253, WANTED, name.split('.').all(is_label))
 }
 
-/// Whether a text is a DNS subdomain: the name of a Secret, and of most objects.
-pub(super) fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_part)
+/// A name without dots: namespaces. RFC 1123 label, at most 63 characters.
+pub(super) fn label(name: &str) -> Result<(), String> {
+    const WANTED: &str = "lower-case letters, digits and `-`, beginning and ending with a letter or digit";
+    checked(name, 63, WANTED, is_label(name))
 }
 
-/// Whether a text is a label's key: a name, and before a slash a DNS subdomain.
-pub(super) fn is_label_key(text: &str) -> bool {
-    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    prefix.is_none_or(is_subdomain) && !name.is_empty() && is_label_value(name)
+/// A key inside a Secret.
+pub(super) fn secret_key(key: &str) -> Result<(), String> {
+    const WANTED: &str = "letters, digits, `-`, `_` and `.`, and not `.` or a beginning of `..`";
+    let right =
+        bytes_are(key, |b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && key != "." && !key.starts_with("..");
+    checked(key, 253, WANTED, right)
 }
 
-/// Whether a text is a label's value.
-pub(super) fn is_label_value(text: &str) -> bool {
-    let ends = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-        && ends(bytes.first())
-        && ends(bytes.last())
+/// The name of a credential provider: it is the name of a program file
+/// (`pkg/credentialprovider/plugin/config.go`, `validateCredentialProviderConfig`).
+pub(super) fn credential_provider(name: &str) -> Result<(), String> {
+    const WANTED: &str = "the bare file name of the program, without `/` and spaces";
+    let right =
+        !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) && name != "." && name != "..";
+    checked(name, 253, WANTED, right)
 }
 
-/// Lower-case letters and digits, with dashes inside.
-fn is_dns_part(text: &str) -> bool {
-    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
-        && bytes.first().is_some_and(alphanumeric)
-        && bytes.last().is_some_and(alphanumeric)
+/// The key of a label: `name` or `prefix/name`.
+pub(super) fn label_key(key: &str) -> Result<(), String> {
+    const WANTED: &str = "at most 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit, \
+                          and before a `/` at most a domain name";
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let right = name.len() <= 63 && is_label_text(name) && prefix.is_none_or(|prefix| subdomain(prefix).is_ok());
+    checked(key, 253 + 1 + 63, WANTED, right)
+}
+
+/// The value of a label; empty is one.
+pub(super) fn label_value(value: &str) -> Result<(), String> {
+    const WANTED: &str = "letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit";
+    if value.is_empty() { Ok(()) } else { checked(value, 63, WANTED, is_label_text(value)) }
+}
+
+fn checked(text: &str, longest: usize, wanted: &str, right: bool) -> Result<(), String> {
+    if text.is_empty() {
+        Err(format!("is empty: write {wanted}"))
+    } else if text.len() > longest {
+        Err(format!("is {} characters long: at most {longest} are allowed", text.len()))
+    } else if right {
+        Ok(())
+    } else {
+        Err(format!("is not a name that Kubernetes takes: write {wanted}"))
+    }
+}
+
+/// One part between dots of a host-like name. Kubernetes limits its length only where it stands alone.
+fn is_label(text: &str) -> bool {
+    !text.starts_with('-')
+        && !text.ends_with('-')
+        && bytes_are(text, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn is_label_text(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    edge(text.as_bytes().first())
+        && edge(text.as_bytes().last())
+        && bytes_are(text, |b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn bytes_are(text: &str, right: impl Fn(u8) -> bool) -> bool {
+    !text.is_empty() && text.bytes().all(right)
 }
 
 #[cfg(test)]
@@ -40,20 +81,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_that_kubernetes_allows() {
-        for name in ["regcred", "a", "a-b.c", "0", "a.b.c-d"] {
-            assert!(is_subdomain(name), "{name}");
+    fn names_are_taken_and_refused_as_kubernetes_does() {
+        type Check = fn(&str) -> Result<(), String>;
+        let long = |length: usize| "a".repeat(length);
+        let cases: [(Check, Vec<String>, Vec<String>); 6] = [
+            (
+                subdomain,
+                ["regcred", "a.b-c.d0", "0"].map(String::from).into_iter().chain([long(253)]).collect(),
+                ["", "A", "a_b", "-a", "a-", ".a", "a..b", "a.-b", "a/b", "ä"]
+                    .map(String::from)
+                    .into_iter()
+                    .chain([long(254)])
+                    .collect(),
+            ),
+            (
+                label,
+                ["team", "a-b", "0a"].map(String::from).into_iter().chain([long(63)]).collect(),
+                ["", "a.b", "a-", "Team"].map(String::from).into_iter().chain([long(64)]).collect(),
+            ),
+            (
+                secret_key,
+                ["key.json", ".dockerconfigjson", "A_b-c", ".a."].map(String::from).into(),
+                ["", ".", "..", "..a", "a/b", "a b"].map(String::from).into(),
+            ),
+            (
+                credential_provider,
+                ["ecr-credential-provider", "gcp.exe", "A_1"].map(String::from).into(),
+                ["", ".", "..", "bin/x", "a b", "a\tb"].map(String::from).into(),
+            ),
+            (
+                label_key,
+                ["env", "kubernetes.io/metadata.name", "A_b.c-d"]
+                    .map(String::from)
+                    .into_iter()
+                    .chain([long(63)])
+                    .collect(),
+                ["", "/a", "a/", "a/b/c", "A/b", "-a", "a-", "a b"]
+                    .map(String::from)
+                    .into_iter()
+                    .chain([long(64), format!("{}/a", long(254))])
+                    .collect(),
+            ),
+            (
+                label_value,
+                ["", "true", "A_b.c-d", "0"].map(String::from).into_iter().chain([long(63)]).collect(),
+                ["-a", "a-", "a/b", "a b"].map(String::from).into_iter().chain([long(64)]).collect(),
+            ),
+        ];
+        for (check, good, bad) in cases {
+            for name in good {
+                assert_eq!(check(&name), Ok(()), "{name}");
+            }
+            for name in bad {
+                assert!(check(&name).is_err(), "{name}");
+            }
         }
-        for name in ["", "-a", "a-", "A", "a_b", "a..b", ".a", "a.", "a/b", &"a".repeat(254)] {
-            assert!(!is_subdomain(name), "{name}");
-        }
-        assert!(is_label(&"a".repeat(63)) && !is_label(&"a".repeat(64)) && !is_label("a.b"));
-        for key in ["tier", "kubernetes.io/metadata.name", "A_b.c"] {
-            assert!(is_label_key(key), "{key}");
-        }
-        for key in ["", "/a", "a/", "a/b/c", "UPPER.io/a", "-a"] {
-            assert!(!is_label_key(key), "{key}");
-        }
-        assert!(is_label_value("") && is_label_value("Prod_1.x") && !is_label_value("a b") && !is_label_value("a-"));
     }
 }

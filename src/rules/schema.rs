@@ -1,172 +1,123 @@
-//! A document's tree against the schema of its CRD: unknown fields, wrong types, missing fields, values that are not allowed.
-//! All of them are reported, each with its place and what to write instead.
+//! The schema of the documents, made from their types: for the Kubernetes API as CRDs, and for the file reader.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+use super::{
+    document::{ClusterPullSecret, PullSecret},
+    selector::{LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_REQUIREMENTS},
 };
 
-use super::finding::{Code, Path, Problem};
-use super::tree::{At, Node, Value};
+/// How many image patterns one rule may hold.
+pub(super) const MAX_IMAGES: usize = 128;
+/// How long one image pattern may be, in bytes.
+pub(super) const MAX_IMAGE_LENGTH: usize = 512;
+/// How long a duration may be, in bytes: more is no duration that a person means.
+pub(super) const MAX_DURATION_LENGTH: usize = 64;
+/// An RFC 1123 subdomain, as Kubernetes names Secrets.
+pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A key of a Secret.
+pub(super) const KEY_PATTERN: &str = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)$";
+/// A bare file name: no slash, no space, and neither `.` nor `..`.
+pub(super) const PROVIDER_PATTERN: &str = r"^([^./\s][^/\s]*|\.[^./\s][^/\s]*|\.\.[^/\s]+)$";
 
-/// Where a problem stands, and what it is.
-pub(super) type Found = (At, Problem);
-
-/// Checks a value against a schema.
-pub(super) fn check(node: &Node, schema: &JSONSchemaProps, path: &Path, found: &mut Vec<Found>) {
-    let mut report = |at: At, code: Code, path: &Path, message: String| {
-        found.push((at, Problem::new(code, path.clone(), message)));
-    };
-    let anything = schema.x_kubernetes_preserve_unknown_fields == Some(true);
-    if anything || matches!(node.value, Value::Null) && schema.nullable == Some(true) {
-        return;
-    }
-    let wanted = schema.type_.as_deref().unwrap_or("object");
-    let fits = match (&node.value, wanted) {
-        (Value::Map(_), "object") | (Value::List(_), "array") | (Value::Text(_), "string") | (Value::Bool(_), "boolean") => true,
-        (Value::Number(text), "integer") => text.parse::<i64>().is_ok(),
-        (Value::Number(_), "number") => true,
-        _ => false,
-    };
-    if !fits {
-        report(node.at, Code::WrongType, path, wrong_type(node, wanted, schema));
-        return;
-    }
-    match &node.value {
-        Value::Map(_) => check_members(node, schema, path, found),
-        Value::List(items) => {
-            if schema.min_items.is_some_and(|least| least > 0) && items.is_empty() {
-                report(node.at, Code::Missing, path, "an empty list: at least one is needed".to_owned());
-            }
-            if let Some(most) = schema.max_items.filter(|&most| items.len() > usize::try_from(most).unwrap_or(usize::MAX)) {
-                report(node.at, Code::TooLarge, path, format!("{} items are more than {most}", items.len()));
-            }
-            if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
-                for (i, node) in items.iter().enumerate() {
-                    check(node, item, &path.item(i), found);
+/// The definitions of both kinds, for the Kubernetes API: `ClusterPullSecret`, then `PullSecret`.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [ClusterPullSecret::crd(), PullSecret::crd()]
+        .into_iter()
+        .map(|mut crd| {
+            for version in &mut crd.spec.versions {
+                if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+                    tidy(schema);
                 }
             }
-        }
-        Value::Text(text) => {
-            if let Some(allowed) = &schema.enum_ {
-                let allowed: Vec<&str> = allowed.iter().filter_map(|value| value.0.as_str()).collect();
-                if !allowed.contains(&text.as_str()) {
-                    let message = format!("`{}` is none of {}{}", shown(text), listed(&allowed), did_you_mean(text, &allowed));
-                    report(node.at, Code::UnknownValue, path, message);
-                }
-            }
-            if schema.min_length.is_some_and(|least| least > 0) && text.is_empty() {
-                report(node.at, Code::Missing, path, "empty text: something is needed here, or leave the field out".to_owned());
-            }
-            let length = text.chars().count();
-            if let Some(most) = schema.max_length.filter(|&most| length > usize::try_from(most).unwrap_or(usize::MAX)) {
-                report(node.at, Code::TooLarge, path, format!("{length} characters are more than {most}"));
-            }
-        }
-        _ => {}
+            crd
+        })
+        .collect()
+}
+
+/// kube lets every optional field be null; we let none, so that one spelling means one thing. And descriptions are in
+/// lines as wide as this source: whoever shows them breaks them anew.
+fn tidy(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        *description = description.split("\n\n").map(|text| text.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| tidy(property));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        tidy(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        tidy(values);
     }
 }
 
-fn check_members(node: &Node, schema: &JSONSchemaProps, path: &Path, found: &mut Vec<Found>) {
-    let extra = match &schema.additional_properties {
-        Some(JSONSchemaPropsOrBool::Schema(extra)) => Some(extra.as_ref()),
-        _ => None,
-    };
-    let properties = schema.properties.as_ref();
-    for member in node.members() {
-        let at = path.field(&member.key);
-        match (properties.and_then(|known| known.get(&member.key)), extra) {
-            (Some(schema), _) | (None, Some(schema)) => check(&member.value, schema, &at, found),
-            (None, None) => {
-                let known: Vec<&str> = properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-                let message = format!("unknown field{}", did_you_mean_or_list(&member.key, &known));
-                found.push((member.key_at, Problem::new(Code::UnknownField, at, message)));
-            }
-        }
-    }
-    for name in schema.required.iter().flatten().filter(|name| node.get(name).is_none()) {
-        // A misspelt field is reported once, where it stands.
-        if properties.is_some() && node.members().iter().any(|member| nearest(&member.key, &[name]).is_some()) {
-            continue;
-        }
-        let message = format!("{} is missing", describe(properties.and_then(|known| known.get(name))));
-        found.push((node.at, Problem::new(Code::Missing, path.field(name), message)));
-    }
+/// `images`: a bounded list of bounded patterns. The rules are those of [`ImagePattern`](crate::image::ImagePattern), in
+/// CEL; the last one refuses whatever the others have no better words for.
+pub(super) fn images(_: &mut SchemaGenerator) -> Schema {
+    let rule = |rule: &str, message: &str| json!({"rule": rule, "message": message});
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_IMAGES,
+        "x-kubernetes-list-type": "atomic",
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_IMAGE_LENGTH,
+            "x-kubernetes-validations": [
+                rule("!self.contains('//')", "has a scheme or an empty path segment: write host[:port][/path]"),
+                rule("!self.contains('@')", "has a user or a digest: write host[:port][/path]"),
+                rule("!self.endsWith('/')", "ends with a slash: write it without"),
+                rule(
+                    "self.matches('^(localhost|[^/]*[.:A-Z][^/]*)(/|$)')",
+                    "names no registry: write the host, or docker.io/ before an image of Docker Hub",
+                ),
+                rule(
+                    "!self.matches('^(index|registry-1)[.]docker[.]io(/|$)')",
+                    "is not how images name Docker Hub: write docker.io",
+                ),
+                rule("!self.matches('^[^/]*/v[12]/')", "has a path that begins with v1/ or v2/, which the kubelet drops"),
+                rule(
+                    "self.contains('//') || self.contains('@') || self.endsWith('/') \
+                     || self.matches('^(LABEL([.]LABEL)*(:PORT)?|[[][0-9A-Fa-f:]+[]]:PORT)(/PART(/PART)*)?$')"
+                        .replace("LABEL", "[A-Za-z0-9*]([-A-Za-z0-9*]*[A-Za-z0-9*])?")
+                        .replace("PORT", "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])")
+                        .replace("PART", "[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*")
+                        .as_str(),
+                    "is not host[:port][/path], with * in labels of the host only, and without a tag",
+                ),
+            ],
+        },
+    })
 }
 
-fn describe(schema: Option<&JSONSchemaProps>) -> String {
-    match schema.and_then(|schema| schema.type_.as_deref()) {
-        Some("object") => "a mapping (`{}` for an empty one)".to_owned(),
-        Some("array") => "a list".to_owned(),
-        _ => "a value".to_owned(),
-    }
+/// `matchLabels`: a bounded map of label keys to label values.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_REQUIREMENTS,
+        "additionalProperties": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE_PATTERN},
+        "x-kubernetes-validations": [{
+            "rule": format!("self.all(key, key.size() <= 317 && key.matches('{}'))", LABEL_KEY_PATTERN.replace('\\', r"\\")),
+            "message": "keys must be those of labels: letters, digits, -, _ and ., with at most a domain name before one /",
+        }],
+    })
 }
 
-fn wrong_type(node: &Node, wanted: &str, schema: &JSONSchemaProps) -> String {
-    let belongs = match wanted {
-        "object" => "a mapping",
-        "array" => "a list",
-        "boolean" => "true or false",
-        "integer" => "a whole number",
-        "number" => "a number",
-        _ => "text",
-    };
-    let instead = match (&node.value, wanted) {
-        (Value::Bool(text) | Value::Number(text), "string") => format!(": write \"{}\" in quotes", shown(text)),
-        (Value::Text(text), "array") if schema.items.is_some() => format!(": write [\"{}\"]", shown(text)),
-        (Value::Null, "object") => ": write `{}` if everything is meant".to_owned(),
-        (Value::Null, "string") => ": write a value, or leave the field out".to_owned(),
-        _ => String::new(),
-    };
-    format!("{} where {belongs} belongs{instead}", node.kind())
-}
-
-/// A value as it is quoted in a message: one line, and not long.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(80).collect::<String>().escape_debug().to_string()
-}
-
-fn listed(allowed: &[&str]) -> String {
-    allowed.join(", ")
-}
-
-pub(super) fn did_you_mean(text: &str, known: &[&str]) -> String {
-    nearest(text, known).map_or(String::new(), |near| format!(": did you mean `{near}`?"))
-}
-
-fn did_you_mean_or_list(text: &str, known: &[&str]) -> String {
-    match (nearest(text, known), known) {
-        (Some(near), _) => format!(": did you mean `{near}`?"),
-        (None, []) => ": nothing is written here".to_owned(),
-        (None, _) => format!(": what can stand here is {}", listed(known)),
-    }
-}
-
-/// The known word that was most likely meant: equal but for case, or a third of its letters away at most.
-fn nearest<'k>(text: &str, known: &[&'k str]) -> Option<&'k str> {
-    let lower = text.to_lowercase();
-    if lower.len() > 100 {
-        return None;
-    }
-    known
-        .iter()
-        .map(|word| (distance(&lower, &word.to_lowercase()), *word))
-        .filter(|(distance, word)| *distance <= word.len().div_ceil(4).max(1))
-        .min()
-        .map(|(_, word)| word)
-}
-
-/// Letters to change, add or remove (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+/// `reclaimAfter`: a duration as Go reads it, without a sign.
+pub(super) fn reclaim_after(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_DURATION_LENGTH,
+        "x-kubernetes-validations": [{
+            "rule": r"self.matches('^(0|(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$') && duration(self) >= duration('0s')",
+            "message": "must be a duration such as 24h or 1h30m, at most 2562047h",
+        }],
+    })
 }

@@ -1,137 +1,232 @@
-//! Label selectors, as Kubernetes evaluates them (apimachinery `labels.Requirement`), over labels that may be unknown.
+//! Label selectors: as written, and compiled into a question that a namespace's labels answer.
+//!
+//! A type of our own instead of `k8s-openapi`'s: that one reads a mistyped field as "everything", and this selector is
+//! the security boundary.
+
+#![allow(unreachable_pub, reason = "kube's derive repeats each type inside a function to make its schema")]
+#![allow(clippy::doc_markdown, reason = "`kubectl explain` prints these descriptions as plain text")]
 
 use std::collections::BTreeMap;
 
-use super::documents::{NamespaceSelector, Operator, Requirement};
-use super::finding::{Code, Path, Problem};
-use super::names;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
 
-/// The labels of a namespace.
-pub type Labels = BTreeMap<String, String>;
+use super::{
+    Labels,
+    finding::{Code, FieldPath, Problem, quoted},
+    names,
+    schema::labels,
+};
 
-/// The label that every namespace has, with its own name.
-const NAME: &str = "kubernetes.io/metadata.name";
+/// The label that every namespace has, holding its own name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// A selector that Kubernetes would take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Selector(Vec<Requirement>);
+pub(super) const LABEL_KEY_PATTERN: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
+pub(super) const LABEL_VALUE_PATTERN: &str = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$";
 
-impl Selector {
-    /// Compiles a selector, or says all that is wrong with it.
-    pub(super) fn compile(selector: &NamespaceSelector, path: &Path) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let labels = path.field("matchLabels");
-        let mut requirements: Vec<Requirement> = Vec::new();
-        for (key, value) in &selector.match_labels {
-            check(key, std::slice::from_ref(value), &labels.field(key), &labels.field(key), &mut problems);
-            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values: vec![value.clone()] });
-        }
-        for (i, requirement) in selector.match_expressions.iter().enumerate() {
-            let path = path.field("matchExpressions").item(i);
-            check(&requirement.key, &requirement.values, &path.field("key"), &path.field("values"), &mut problems);
-            let wants_values = matches!(requirement.operator, Operator::In | Operator::NotIn);
-            if wants_values == requirement.values.is_empty() {
-                let message = if wants_values {
-                    "In and NotIn compare with values: list at least one, or use Exists or DoesNotExist"
-                } else {
-                    "Exists and DoesNotExist take no values: remove them, or use In or NotIn"
-                };
-                problems.push(Problem::new(Code::Selector, path.field("values"), message));
-            }
-            requirements.push(requirement.clone());
-        }
-        if problems.is_empty() { Ok(Self(requirements)) } else { Err(problems) }
+/// How many requirements one selector may hold: the API checks them in CEL, whose cost must have a bound.
+pub(super) const MAX_REQUIREMENTS: usize = 64;
+
+/// Selects namespaces by their labels. All parts must hold; without any, every namespace is selected.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct LabelSelector {
+    /// Labels that the namespace must have, with just these values. Every namespace has the label
+    /// kubernetes.io/metadata.name with its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "labels")]
+    pub match_labels: Option<BTreeMap<String, String>>,
+
+    /// Requirements on labels that say more than equality.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_REQUIREMENTS))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub match_expressions: Option<Vec<LabelSelectorRequirement>>,
+}
+
+/// One requirement on one label.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 \
+     : !has(self.values) || self.values.size() == 0"
+).message("In and NotIn need values; Exists and DoesNotExist take none").field_path(".values"))]
+pub struct LabelSelectorRequirement {
+    /// The key of the label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, length(min = 1, max = 317), regex(pattern = LABEL_KEY_PATTERN))]
+    pub key: Option<String>,
+
+    /// In: the label has one of the values. NotIn: it has none of them, or is not there. Exists and DoesNotExist: the
+    /// label is there or not, whatever its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub operator: Option<Operator>,
+
+    /// The values for In and NotIn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(length(max = 63), regex(pattern = LABEL_VALUE_PATTERN)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub values: Option<Vec<String>>,
+}
+
+/// How a requirement compares.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// The label has one of the values.
+    In,
+    /// The label has none of the values, or is not there.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+/// A selector that Kubernetes would take, ready to be asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct NamespaceSelector {
+    /// Requirements on the namespace's name, which is always known.
+    on_name: Vec<Requirement>,
+    /// Requirements on labels that must be looked up, with the label's key.
+    on_labels: Vec<(Box<str>, Requirement)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Requirement {
+    /// It must be one of these, which are sorted.
+    In(Box<[Box<str>]>),
+    /// It must be none of these, which are sorted.
+    NotIn(Box<[Box<str>]>),
+    Exists,
+    DoesNotExist,
+}
+
+impl NamespaceSelector {
+    /// The selector that selects just the namespace `name`.
+    pub(super) fn only(name: &str) -> Self {
+        Self { on_name: vec![Requirement::In(Box::new([name.into()]))], on_labels: Vec::new() }
     }
 
-    /// Whether a namespace is selected. `None` when a label decides that is not known: `labels` is `None`, and it is not the
-    /// label that holds the name.
-    pub(super) fn selects(&self, namespace: &str, labels: Option<&Labels>) -> Option<bool> {
-        let mut unknown = false;
-        for requirement in &self.0 {
-            let value = match labels {
-                _ if requirement.key == NAME => Some(namespace),
-                Some(labels) => labels.get(&requirement.key).map(String::as_str),
-                None => {
-                    unknown = true;
-                    continue;
+    /// Compiles what was written at `path`; what Kubernetes would refuse goes to `problems`.
+    pub(super) fn compile(written: &LabelSelector, path: &FieldPath, problems: &mut Vec<Problem>) -> Self {
+        let mut selector = Self::default();
+        let too_many = |path: &FieldPath, count: usize| {
+            let message = format!("holds {count} entries: at most {MAX_REQUIREMENTS} are allowed");
+            Problem::new(Code::Selector, path.clone(), message)
+        };
+        if let Some(labels) = &written.match_labels {
+            let path = path.field("matchLabels");
+            if labels.len() > MAX_REQUIREMENTS {
+                problems.push(too_many(&path, labels.len()));
+            } else {
+                for (key, value) in labels {
+                    let path = path.key(key);
+                    check(names::label_key(key), &path, key, problems);
+                    check(names::label_value(value), &path, value, problems);
+                    selector.add(key.as_str().into(), Requirement::In(Box::new([value.as_str().into()])));
                 }
-            };
-            let listed = value.is_some_and(|value| requirement.values.iter().any(|listed| listed == value));
-            let holds = match requirement.operator {
-                Operator::In => listed,
-                Operator::NotIn => !listed,
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
-            };
-            if !holds {
-                return Some(false);
             }
         }
-        (!unknown).then_some(true)
-    }
-}
-
-fn check(key: &str, values: &[String], key_path: &Path, values_path: &Path, problems: &mut Vec<Problem>) {
-    if !names::is_label_key(key) {
-        let message = format!(
-            "`{}` is no label key: at most 63 letters, digits, `-`, `_`, `.`, and before a slash at most a DNS name",
-            key.escape_debug()
-        );
-        problems.push(Problem::new(Code::Selector, key_path.clone(), message));
-    }
-    for value in values.iter().filter(|value| !names::is_label_value(value)) {
-        let message = format!(
-            "`{}` is no label value: at most 63 letters, digits, `-`, `_`, `.`, with a letter or digit at both ends",
-            value.escape_debug()
-        );
-        problems.push(Problem::new(Code::Selector, values_path.clone(), message));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn selector(json: &str) -> Selector {
-        Selector::compile(&serde_json::from_str(json).unwrap(), &Path::default()).unwrap()
+        if let Some(expressions) = &written.match_expressions {
+            let path = path.field("matchExpressions");
+            if expressions.len() > MAX_REQUIREMENTS {
+                problems.push(too_many(&path, expressions.len()));
+            } else {
+                for (place, expression) in expressions.iter().enumerate() {
+                    if let Some((key, requirement)) = compile_expression(expression, &path.index(place), problems) {
+                        selector.add(key, requirement);
+                    }
+                }
+            }
+        }
+        selector
     }
 
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-    }
-
-    #[test]
-    fn selectors_decide_as_kubernetes_does() {
-        let here = labels(&[("tier", "prod"), ("empty", "")]);
-        for (json, selected) in [
-            ("{}", true),
-            (r#"{"matchLabels":{"tier":"prod"}}"#, true),
-            (r#"{"matchLabels":{"tier":"dev"}}"#, false),
-            (r#"{"matchLabels":{"tier":"prod","other":"x"}}"#, false),
-            (r#"{"matchLabels":{"kubernetes.io/metadata.name":"team"}}"#, true),
-            (r#"{"matchLabels":{"kubernetes.io/metadata.name":"other"}}"#, false),
-            (r#"{"matchExpressions":[{"key":"tier","operator":"In","values":["dev","prod"]}]}"#, true),
-            (r#"{"matchExpressions":[{"key":"tier","operator":"NotIn","values":["prod"]}]}"#, false),
-            (r#"{"matchExpressions":[{"key":"absent","operator":"NotIn","values":["prod"]}]}"#, true),
-            (r#"{"matchExpressions":[{"key":"empty","operator":"Exists"}]}"#, true),
-            (r#"{"matchExpressions":[{"key":"absent","operator":"DoesNotExist"}]}"#, true),
-            (r#"{"matchExpressions":[{"key":"absent","operator":"Exists"}]}"#, false),
-            (r#"{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["team"]}]}"#, false),
-        ] {
-            assert_eq!(selector(json).selects("team", Some(&here)), Some(selected), "{json}");
+    fn add(&mut self, key: Box<str>, requirement: Requirement) {
+        if &*key == NAME_LABEL {
+            self.on_name.push(requirement);
+        } else {
+            self.on_labels.push((key, requirement));
         }
     }
 
-    #[test]
-    fn what_the_name_alone_decides_needs_no_labels() {
-        for (json, selected) in [
-            ("{}", Some(true)),
-            (r#"{"matchLabels":{"tier":"prod"}}"#, None),
-            (r#"{"matchLabels":{"kubernetes.io/metadata.name":"team"}}"#, Some(true)),
-            (r#"{"matchLabels":{"kubernetes.io/metadata.name":"other","tier":"prod"}}"#, Some(false)),
-            (r#"{"matchLabels":{"kubernetes.io/metadata.name":"team","tier":"prod"}}"#, None),
-        ] {
-            assert_eq!(selector(json).selects("team", None), selected, "{json}");
+    /// Whether the namespace is selected; `None` when a label decides and the labels are not known.
+    pub(super) fn selects(&self, namespace: &str, labels: Option<&Labels>) -> Option<bool> {
+        if !self.on_name.iter().all(|requirement| requirement.holds(Some(namespace))) {
+            return Some(false);
         }
+        if self.on_labels.is_empty() {
+            return Some(true);
+        }
+        let labels = labels?;
+        Some(self.on_labels.iter().all(|(key, requirement)| requirement.holds(labels.get(&**key).map(String::as_str))))
+    }
+}
+
+impl Requirement {
+    /// As `k8s.io/apimachinery/pkg/labels`, `Requirement.Matches`.
+    fn holds(&self, value: Option<&str>) -> bool {
+        let among = |values: &[Box<str>]| {
+            value.is_some_and(|value| values.binary_search_by(|candidate| (**candidate).cmp(value)).is_ok())
+        };
+        match self {
+            Self::In(values) => among(values),
+            Self::NotIn(values) => !among(values),
+            Self::Exists => value.is_some(),
+            Self::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+/// The key and the requirement on it that one expression states.
+fn compile_expression(
+    written: &LabelSelectorRequirement,
+    path: &FieldPath,
+    problems: &mut Vec<Problem>,
+) -> Option<(Box<str>, Requirement)> {
+    let values = written.values.as_deref().unwrap_or_default();
+    for (place, value) in values.iter().enumerate() {
+        check(names::label_value(value), &path.field("values").index(place), value, problems);
+    }
+    let mut refuse = |field: &str, code: Code, message: &str| {
+        problems.push(Problem::new(code, path.field(field), message));
+    };
+    let sorted = || {
+        let mut sorted: Vec<Box<str>> = values.iter().map(|value| value.as_str().into()).collect();
+        sorted.sort_unstable();
+        sorted.into_boxed_slice()
+    };
+    let requirement = match written.operator {
+        None => {
+            refuse("operator", Code::Missing, "is missing: write `In`, `NotIn`, `Exists` or `DoesNotExist`");
+            None
+        }
+        Some(Operator::In | Operator::NotIn) if values.is_empty() => {
+            refuse("values", Code::Selector, "is empty: `In` and `NotIn` need at least one value");
+            None
+        }
+        Some(Operator::Exists | Operator::DoesNotExist) if !values.is_empty() => {
+            let message = "must not be there: `Exists` and `DoesNotExist` take none; to compare values write `In`";
+            refuse("values", Code::Selector, message);
+            None
+        }
+        Some(Operator::In) => Some(Requirement::In(sorted())),
+        Some(Operator::NotIn) => Some(Requirement::NotIn(sorted())),
+        Some(Operator::Exists) => Some(Requirement::Exists),
+        Some(Operator::DoesNotExist) => Some(Requirement::DoesNotExist),
+    };
+    let Some(key) = &written.key else {
+        refuse("key", Code::Missing, "is missing: write the key of a label");
+        return None;
+    };
+    check(names::label_key(key), &path.field("key"), key, problems);
+    Some((key.as_str().into(), requirement?))
+}
+
+fn check(checked: Result<(), String>, path: &FieldPath, text: &str, problems: &mut Vec<Problem>) {
+    if let Err(wrong) = checked {
+        problems.push(Problem::new(Code::Selector, path.clone(), format!("{} {wrong}", quoted(text))));
     }
 }

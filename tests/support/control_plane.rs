@@ -110,7 +110,7 @@ impl ControlPlane {
                 "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
                 "--endpoint-reconciler-type=none".to_owned(),
                 "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-                format!("--service-account-key-file={}", file("service-account.key")),
+                format!("--service-account-key-file={}", file("service-account.pub")),
                 format!("--service-account-signing-key-file={}", file("service-account.key")),
             ],
         ));
@@ -165,7 +165,10 @@ fn certificates(directory: &Path) {
     let leaf = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
     write("apiserver.crt", leaf.signed_by(&key, &issuer).unwrap().pem());
     write("apiserver.key", key.serialize_pem());
-    write("service-account.key", KeyPair::generate().unwrap().serialize_pem());
+    // The API server takes the public half from a private key only in formats that ring does not write.
+    let key = KeyPair::generate().unwrap();
+    write("service-account.pub", key.public_key_pem());
+    write("service-account.key", key.serialize_pem());
 }
 
 /// A new directory under `target/tmp`. Those of runs that have ended are removed: the last act of a run is not ours.
