@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Serialize, Serializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::json::{Key, Members, Object, Text, skip};
@@ -75,9 +75,11 @@ impl<'a> Review<'a> {
         Object(&mut envelope).deserialize(&mut deserializer).map_err(Some)?;
         deserializer.end().map_err(Some)?;
         let request = envelope.request;
-        let (Ok(version), Some(uid), Some(pod)) =
-            (Version::parse(envelope.api_version.as_deref()), request.uid.filter(|uid| !uid.is_empty()), request.object)
-        else {
+        let (Ok(version), Some(uid), Some(pod)) = (
+            Version::parse(envelope.api_version.as_deref()),
+            request.uid.filter(|uid| !uid.is_empty()),
+            request.object,
+        ) else {
             return Err(None);
         };
         let creates_a_pod = creates_a_pod(

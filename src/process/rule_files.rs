@@ -56,7 +56,7 @@ impl RuleFiles {
         if names.len() > FILES {
             let message =
                 format!("{} rule files are more than {FILES}: put several documents into one file", names.len());
-            return self.wrong(directory, Code::TooLarge, message);
+            return self.wrong(directory, Code::Unreadable, message);
         }
         for path in &names {
             self.file(path);
@@ -67,7 +67,7 @@ impl RuleFiles {
         let read = files::read(path, BYTES - self.bytes).map_err(|error| match error {
             FileError::Io(error) => (Code::Unreadable, cannot_be_read(&error)),
             error @ FileError::NotAFile(_) => (Code::Unreadable, format!("{error}: name a file or a directory")),
-            FileError::TooLarge(_) => (Code::TooLarge, format!("rule files of more than {} MiB in all", BYTES >> 20)),
+            FileError::TooLarge(_) => (Code::Unreadable, format!("rule files of more than {} MiB in all", BYTES >> 20)),
         });
         self.bytes += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
         self.files.push((path.display().to_string(), read));

@@ -60,7 +60,8 @@ impl Cluster {
         let created = Namespace { metadata, ..Default::default() };
         Api::all(client.clone()).create(&PostParams::default(), &created).await.unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
-        wait_for("the default ServiceAccount", Duration::from_secs(30), async || accounts.get("default").await.ok()).await;
+        wait_for("the default ServiceAccount", Duration::from_secs(30), async || accounts.get("default").await.ok())
+            .await;
         Self { client, namespace }
     }
 

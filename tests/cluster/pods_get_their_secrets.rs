@@ -84,7 +84,9 @@ async fn a_pods_own_list_stays_first() {
 async fn the_list_of_the_service_account_is_merged_and_not_replaced() {
     let cluster = Cluster::new().await;
     cluster
-        .create::<ServiceAccount>(json!({"metadata": {"name": "deployer"}, "imagePullSecrets": [{"name": "of-account"}]}))
+        .create::<ServiceAccount>(
+            json!({"metadata": {"name": "deployer"}, "imagePullSecrets": [{"name": "of-account"}]}),
+        )
         .await;
     let mut pod = cluster.pod("app", &[IMAGE]);
     pod["spec"]["serviceAccountName"] = json!("deployer");
@@ -108,7 +110,11 @@ async fn a_docker_hub_short_name_is_an_image_of_docker_io() {
 #[tokio::test]
 async fn a_look_alike_host_gets_nothing() {
     let cluster = Cluster::new().await;
-    for (name, image) in [("evil", "asia.gcr.io.evil.example/app"), ("port", "asia.gcr.io:8443/app"), ("path", "evil.example/asia.gcr.io/app")] {
+    for (name, image) in [
+        ("evil", "asia.gcr.io.evil.example/app"),
+        ("port", "asia.gcr.io:8443/app"),
+        ("path", "evil.example/asia.gcr.io/app"),
+    ] {
         assert_eq!(secrets(&cluster.create_pod(&cluster.pod(name, &[image])).await), [""; 0], "{image}");
     }
 }

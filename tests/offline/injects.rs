@@ -116,7 +116,9 @@ fn a_pod_whose_image_matches_gets_the_secret() {
 #[test]
 fn a_pod_that_matches_nothing_is_left_as_it_is() {
     let rules = rules(&rule("regcred", &["asia.gcr.io"]));
-    for image in ["nginx", "asia.gcr.io.evil.example/app", "eu.asia.gcr.io/app", "asia.gcr.io:5000/app", "asia.gcr.i/app"] {
+    for image in
+        ["nginx", "asia.gcr.io.evil.example/app", "eu.asia.gcr.io/app", "asia.gcr.io:5000/app", "asia.gcr.i/app"]
+    {
         let seen = admit_pod(&pod(&[image]), &rules);
         assert_eq!(seen.outcome, Outcome::NoMatch, "{image}");
         assert!(seen.response["response"]["patch"].is_null(), "{image}");
