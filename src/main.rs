@@ -1,5 +1,10 @@
 //! The `pullcred` program: see the library for everything it does.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The first thing that happens in the process, so no other provider can be there.
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    debug_assert!(installed.is_ok());
+    pullcred::cli::run(std::env::args_os())
 }

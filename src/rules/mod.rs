@@ -1,1 +1,32 @@
 //! The documents a person writes, and the rules compiled from them.
+//!
+//! A document comes from a file or from the Kubernetes API; both become the same types ([`document`]), pass the same
+//! validation, and are refused in the same words ([`Problem`]). What is valid is a [`Rule`]; all rules together are a
+//! [`RuleSet`], which answers for an image which rules cover it.
+
+pub mod document;
+mod duration;
+mod finding;
+mod names;
+mod reader;
+mod rule;
+mod rule_set;
+mod scalar;
+mod schema;
+mod selector;
+mod shape;
+mod status;
+mod tree;
+mod validate;
+
+use std::collections::BTreeMap;
+
+pub use duration::parse as parse_duration;
+pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
+pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
+pub use rule::{Mode, Rule, RuleId, RuleKind};
+pub use rule_set::RuleSet;
+pub use schema::crds;
+
+/// The labels of one Kubernetes object.
+pub type Labels = BTreeMap<String, String>;

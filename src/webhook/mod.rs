@@ -1,1 +1,25 @@
 //! The HTTPS server of `pullcred webhook`.
+//!
+//! `connection` turns an accepted socket into requests, `routes` answers them from the current `snapshot` of the rules within
+//! the `limits`. `certificate` is what the socket shows, `handshake` what is told when a caller does not like it. None of it
+//! waits for anything but its own socket, and a request takes no lock.
+
+mod budget;
+mod certificate;
+mod connection;
+mod follow;
+mod handshake;
+mod limits;
+mod routes;
+mod series;
+mod server;
+mod snapshot;
+mod status;
+
+pub use certificate::{Certificates, PairError, PairFiles, PairPaths, ServingPair};
+pub use follow::Following;
+pub use limits::Limits;
+pub use routes::{Routes, router};
+pub use series::Series;
+pub use server::{Server, tls};
+pub use snapshot::{LiveRules, Snapshot};

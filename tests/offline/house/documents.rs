@@ -1,13 +1,13 @@
 //! Reads Markdown just well enough to say where its links lead.
 
 /// A link to something in this repository, as written.
-pub(crate) struct Link {
-    pub(crate) line: usize,
-    pub(crate) target: String,
+pub struct Link {
+    pub line: usize,
+    pub target: String,
 }
 
 /// Inline links that are not to another host; code blocks and code spans hold none.
-pub(crate) fn local_links(text: &str) -> Vec<Link> {
+pub fn local_links(text: &str) -> Vec<Link> {
     let mut links = Vec::new();
     for (line, prose) in prose(text) {
         let mut rest = prose.as_str();
@@ -24,7 +24,7 @@ pub(crate) fn local_links(text: &str) -> Vec<Link> {
 }
 
 /// The `#anchor` of every heading, as forges make them: lower case, spaces to hyphens, other punctuation dropped.
-pub(crate) fn anchors(text: &str) -> Vec<String> {
+pub fn anchors(text: &str) -> Vec<String> {
     let heading = |line: String| {
         let title = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))?.to_owned();
         Some(title)

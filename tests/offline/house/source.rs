@@ -5,13 +5,13 @@ use std::ops::Range;
 
 /// A path as written, groups of a `use` taken apart: `use a::{b, c::d}` is `a::b` and `a::c::d`.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct CodePath {
-    pub(crate) line: usize,
-    pub(crate) segments: Vec<String>,
+pub struct CodePath {
+    pub line: usize,
+    pub segments: Vec<String>,
 }
 
 /// Replaces comments and the insides of string and character literals by spaces; lines stay where they are.
-pub(crate) fn without_comments_and_literals(text: &str) -> String {
+pub fn without_comments_and_literals(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
     let mut at = 0;
@@ -35,15 +35,15 @@ pub(crate) fn without_comments_and_literals(text: &str) -> String {
 }
 
 /// An item under `#[cfg(test)]`.
-pub(crate) struct TestItem {
+pub struct TestItem {
     /// Where it is, from its attribute to its end.
-    pub(crate) bytes: Range<usize>,
+    pub bytes: Range<usize>,
     /// The name of the module, when it is one with a file of its own.
-    pub(crate) file: Option<String>,
+    pub file: Option<String>,
 }
 
 /// Every item under `#[cfg(test)]` of code without comments and literals.
-pub(crate) fn test_items(code: &str) -> Vec<TestItem> {
+pub fn test_items(code: &str) -> Vec<TestItem> {
     const MARK: &str = "#[cfg(test)]";
     let mut items = Vec::new();
     let mut from = 0;
@@ -59,7 +59,7 @@ pub(crate) fn test_items(code: &str) -> Vec<TestItem> {
 }
 
 /// Replaces the items by spaces.
-pub(crate) fn without(code: &str, items: &[TestItem]) -> String {
+pub fn without(code: &str, items: &[TestItem]) -> String {
     let mut out = code.as_bytes().to_vec();
     for item in items {
         blank(&mut out[item.bytes.clone()]);
@@ -68,7 +68,7 @@ pub(crate) fn without(code: &str, items: &[TestItem]) -> String {
 }
 
 /// Every path of two segments or more, and every name that a `use` brings in whole.
-pub(crate) fn paths(code: &str) -> Vec<CodePath> {
+pub fn paths(code: &str) -> Vec<CodePath> {
     let tokens = tokens(code);
     let mut found = Vec::new();
     let mut at = 0;

@@ -1,0 +1,336 @@
+//! What of a Pod decides: its images, the pull secrets it has, and whether it is a mirror Pod. The rest is passed over.
+
+use std::borrow::Cow;
+
+use serde::de::{DeserializeSeed, Error, MapAccess};
+
+use super::json::{List, Members, Object, Text, skip};
+
+/// Set by the kubelet on the API's image of a static Pod. A mirror Pod that references a Secret is refused by the API
+/// server (plugin/pkg/admission/noderestriction in Kubernetes).
+const MIRROR: &[u8] = b"kubernetes.io/config.mirror";
+
+/// The part of a Pod that is read, borrowed from the review's bytes.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct PodView<'a> {
+    name: Option<Cow<'a, str>>,
+    generate_name: Option<Cow<'a, str>>,
+    pub(super) is_mirror: bool,
+    images: Vec<Image<'a>>,
+    /// Names of the pull secrets; entries without a name are not kept. `None` when the field is absent or null.
+    pub(super) pull_secrets: Option<Vec<Cow<'a, str>>>,
+}
+
+/// The places of a Pod that hold images, so that a repeated key replaces what the first one gave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    Containers,
+    InitContainers,
+    EphemeralContainers,
+    Volumes,
+}
+
+#[derive(Debug, PartialEq)]
+struct Image<'a> {
+    place: Place,
+    reference: Cow<'a, str>,
+}
+
+impl<'a> PodView<'a> {
+    /// Reads a Pod from JSON text; the error names the place that cannot be read.
+    pub(super) fn read(json: &'a str) -> Result<Self, serde_json::Error> {
+        let mut pod = Self::default();
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let there = Object(&mut pod).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        if there { Ok(pod) } else { Err(serde_json::Error::custom("request.object is null")) }
+    }
+
+    /// All image references, as written, from all five places (sidecars are init containers).
+    pub(super) fn images(&self) -> impl Iterator<Item = &str> {
+        self.images.iter().map(|image| image.reference.as_ref())
+    }
+
+    /// The name, or for a Pod that the API server has yet to name, the stem of it with a star.
+    pub(super) fn display_name(&self) -> Cow<'a, str> {
+        match (&self.name, &self.generate_name) {
+            (Some(name), _) if !name.is_empty() => name.clone(),
+            (_, Some(stem)) => Cow::Owned(format!("{stem}*")),
+            _ => Cow::Borrowed(""),
+        }
+    }
+
+    /// Whether the Pod already names this pull secret.
+    pub(super) fn names_secret(&self, secret: &str) -> bool {
+        self.pull_secrets.iter().flatten().any(|name| name == secret)
+    }
+}
+
+impl<'de> Members<'de> for PodView<'de> {
+    const PLACE: &'static str = "request.object";
+
+    fn begin(&mut self) {
+        *self = Self::default();
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"metadata" => map.next_value_seed(Object(&mut Metadata(self))).map(drop),
+            b"spec" => map.next_value_seed(Object(&mut Spec(self))).map(drop),
+            _ => skip(map),
+        }
+    }
+}
+
+struct Metadata<'p, 'a>(&'p mut PodView<'a>);
+
+impl<'de> Members<'de> for Metadata<'_, 'de> {
+    const PLACE: &'static str = "metadata";
+
+    fn begin(&mut self) {
+        self.0.name = None;
+        self.0.generate_name = None;
+        self.0.is_mirror = false;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"name" => self.0.name = map.next_value_seed(Text("metadata.name"))?,
+            b"generateName" => self.0.generate_name = map.next_value_seed(Text("metadata.generateName"))?,
+            b"annotations" => {
+                map.next_value_seed(Object(&mut Annotations(&mut self.0.is_mirror)))?;
+            }
+            _ => skip(map)?,
+        }
+        Ok(())
+    }
+}
+
+struct Annotations<'p>(&'p mut bool);
+
+impl<'de> Members<'de> for Annotations<'_> {
+    const PLACE: &'static str = "metadata.annotations";
+
+    fn begin(&mut self) {
+        *self.0 = false;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        *self.0 |= key == MIRROR;
+        skip(map)
+    }
+}
+
+struct Spec<'p, 'a>(&'p mut PodView<'a>);
+
+impl<'de> Spec<'_, 'de> {
+    fn containers<A: MapAccess<'de>>(
+        &mut self,
+        map: &mut A,
+        field: &'static str,
+        place: Place,
+    ) -> Result<(), A::Error> {
+        self.0.images.retain(|image| image.place != place);
+        let mut container = Container { images: &mut self.0.images, place, image: None };
+        map.next_value_seed(List(field, &mut container)).map(drop)
+    }
+}
+
+impl<'de> Members<'de> for Spec<'_, 'de> {
+    const PLACE: &'static str = "spec";
+
+    fn begin(&mut self) {
+        self.0.images.clear();
+        self.0.pull_secrets = None;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"containers" => self.containers(map, "spec.containers", Place::Containers),
+            b"initContainers" => self.containers(map, "spec.initContainers", Place::InitContainers),
+            b"ephemeralContainers" => self.containers(map, "spec.ephemeralContainers", Place::EphemeralContainers),
+            b"volumes" => {
+                self.0.images.retain(|image| image.place != Place::Volumes);
+                let mut volume = Volume { images: &mut self.0.images, reference: None };
+                map.next_value_seed(List("spec.volumes", &mut volume)).map(drop)
+            }
+            b"imagePullSecrets" => {
+                let mut secret = SecretReference { names: Vec::new(), name: None };
+                let listed = map.next_value_seed(List("spec.imagePullSecrets", &mut secret))?;
+                self.0.pull_secrets = listed.then_some(secret.names);
+                Ok(())
+            }
+            _ => skip(map),
+        }
+    }
+}
+
+/// A container, whichever list it is in.
+struct Container<'p, 'a> {
+    images: &'p mut Vec<Image<'a>>,
+    place: Place,
+    image: Option<Cow<'a, str>>,
+}
+
+impl<'de> Members<'de> for Container<'_, 'de> {
+    const PLACE: &'static str = "a container";
+
+    fn begin(&mut self) {
+        self.image = None;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"image" => self.image = map.next_value_seed(Text("a container's image"))?,
+            _ => skip(map)?,
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let place = self.place;
+        self.images.extend(self.image.take().map(|reference| Image { place, reference }));
+    }
+}
+
+struct Volume<'p, 'a> {
+    images: &'p mut Vec<Image<'a>>,
+    reference: Option<Cow<'a, str>>,
+}
+
+impl<'de> Members<'de> for Volume<'_, 'de> {
+    const PLACE: &'static str = "a volume";
+
+    fn begin(&mut self) {
+        self.reference = None;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"image" => map.next_value_seed(Object(&mut ImageVolume(&mut self.reference))).map(drop),
+            _ => skip(map),
+        }
+    }
+
+    fn end(&mut self) {
+        self.images.extend(self.reference.take().map(|reference| Image { place: Place::Volumes, reference }));
+    }
+}
+
+struct ImageVolume<'p, 'a>(&'p mut Option<Cow<'a, str>>);
+
+impl<'de> Members<'de> for ImageVolume<'_, 'de> {
+    const PLACE: &'static str = "a volume's image";
+
+    fn begin(&mut self) {
+        *self.0 = None;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"reference" => *self.0 = map.next_value_seed(Text("a volume's image.reference"))?,
+            _ => skip(map)?,
+        }
+        Ok(())
+    }
+}
+
+/// One entry of `imagePullSecrets`; `{}` is legal and names nothing.
+struct SecretReference<'a> {
+    names: Vec<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+}
+
+impl<'de> Members<'de> for SecretReference<'de> {
+    const PLACE: &'static str = "an entry of spec.imagePullSecrets";
+
+    fn begin(&mut self) {
+        self.name = None;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+        match key {
+            b"name" => self.name = map.next_value_seed(Text("the name of an image pull secret"))?,
+            _ => skip(map)?,
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.names.extend(self.name.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(json: &str) -> Vec<String> {
+        PodView::read(json).unwrap().images().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn images_are_found_in_all_five_places() {
+        let pod = r#"{"spec":{
+            "volumes":[{"name":"v","image":{"pullPolicy":"Always","reference":"r.io/volume"}},{"emptyDir":{}}],
+            "initContainers":[{"image":"r.io/init"},{"image":"r.io/sidecar","restartPolicy":"Always"}],
+            "containers":[{"name":"a","image":"r.io/app"},{"name":"no image"}],
+            "ephemeralContainers":[{"image":"r.io/debug"}]}}"#;
+        assert_eq!(images(pod), ["r.io/volume", "r.io/init", "r.io/sidecar", "r.io/app", "r.io/debug"]);
+    }
+
+    #[test]
+    fn the_last_of_repeated_keys_counts() {
+        assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}]},"spec":{"containers":[{"image":"b"}]}}"#), ["b"]);
+        assert_eq!(
+            images(r#"{"spec":{"containers":[{"image":"a"}],"containers":[{"image":"b","image":"c"}]}}"#),
+            ["c"]
+        );
+        assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}],"containers":null}}"#), [""; 0]);
+        assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}]},"spec":null}"#), [""; 0]);
+        let pod = PodView::read(r#"{"spec":{"imagePullSecrets":[{"name":"a"}],"imagePullSecrets":null}}"#).unwrap();
+        assert_eq!(pod.pull_secrets, None);
+    }
+
+    #[test]
+    fn an_absent_list_of_secrets_differs_from_an_empty_one() {
+        let secrets = |json| PodView::read(json).unwrap().pull_secrets;
+        assert_eq!(secrets(r#"{"spec":{}}"#), None);
+        assert_eq!(secrets(r#"{"spec":{"imagePullSecrets":null}}"#), None);
+        assert_eq!(secrets(r#"{"spec":{"imagePullSecrets":[]}}"#), Some(vec![]));
+        assert_eq!(secrets(r#"{"spec":{"imagePullSecrets":[{}]}}"#), Some(vec![]));
+        assert_eq!(secrets(r#"{"spec":{"imagePullSecrets":[{},{"name":"a"},null]}}"#), Some(vec!["a".into()]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_not_quoted() {
+        let error = |json| PodView::read(json).unwrap_err().to_string();
+        for (json, place) in [
+            (r#"{"spec":{"containers":{"a":"hush"}}}"#, "spec.containers is an object where a list belongs"),
+            (r#"{"spec":{"containers":["hush"]}}"#, "a container is a string where an object belongs"),
+            (r#"{"spec":{"containers":[{"image":7}]}}"#, "a container's image is a number where a string belongs"),
+            (r#"{"spec":{"imagePullSecrets":"hush"}}"#, "spec.imagePullSecrets is a string where a list belongs"),
+            (r#"{"spec":[]}"#, "spec is a list where an object belongs"),
+            (r#"{"metadata":{"annotations":true}}"#, "metadata.annotations is true or false where an object belongs"),
+        ] {
+            assert!(error(json).starts_with(place), "{}", error(json));
+            assert!(!error(json).contains("hush"), "{}", error(json));
+        }
+    }
+
+    #[test]
+    fn a_mirror_pod_is_known_by_its_annotation_alone() {
+        let mirror = |json| PodView::read(json).unwrap().is_mirror;
+        assert!(mirror(r#"{"metadata":{"annotations":{"kubernetes.io/config.mirror":"hash"}}}"#));
+        assert!(!mirror(r#"{"metadata":{"annotations":{"kubernetes.io/config.mirrors":""}}}"#));
+        assert!(!mirror(r#"{"metadata":{"labels":{"kubernetes.io/config.mirror":""}}}"#));
+    }
+
+    #[test]
+    fn a_pod_without_a_name_shows_the_stem_it_will_get() {
+        let name = |json| PodView::read(json).unwrap().display_name().into_owned();
+        assert_eq!(name(r#"{"metadata":{"name":"app","generateName":"x-"}}"#), "app");
+        assert_eq!(name(r#"{"metadata":{"generateName":"app-7d9-"}}"#), "app-7d9-*");
+        assert_eq!(name("{}"), "");
+    }
+}

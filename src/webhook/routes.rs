@@ -1,0 +1,231 @@
+//! `POST /mutate`: a review in, an answer out, and a `Status` that says what was wrong for everything else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use axum::routing::post;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use prometheus_client::registry::Registry;
+
+use super::budget::Budget;
+use super::limits::{BODY, BODY_TIME, Limits};
+use super::series::{Refused, Series, Shed, Used};
+use super::snapshot::{LiveRules, Snapshot};
+use super::status::{come_again, status};
+use crate::admission::{Answer, Decision, answer};
+use crate::process::logs::Seldom;
+use crate::process::shutdown::{Shutdown, Stage};
+use crate::rules::parse_duration;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct Routes {
+    rules: LiveRules,
+    series: Series,
+    shutdown: Shutdown,
+    requests: Arc<Budget>,
+    body_bytes: Arc<Budget>,
+}
+
+impl Routes {
+    /// Answers from these rules, within these limits, and registers how much of them is used.
+    pub fn new(rules: LiveRules, series: Series, shutdown: Shutdown, limits: &Limits, registry: &mut Registry) -> Self {
+        let (requests, body_bytes) = (Arc::new(Budget::new(limits.requests)), Arc::new(Budget::new(limits.body_bytes)));
+        registry.register("requests_in_flight", "Requests in work", Used(Arc::clone(&requests)));
+        registry.register("body_bytes_reserved", "Bytes set aside for bodies in work", Used(Arc::clone(&body_bytes)));
+        Self { rules, series, shutdown, requests, body_bytes }
+    }
+}
+
+/// The routes of the server.
+pub fn router(routes: Routes) -> Router {
+    Router::new()
+        .route("/mutate", post(mutate).fallback(other_method))
+        .fallback(other_path)
+        .with_state(Arc::new(routes))
+}
+
+async fn other_path(State(routes): State<Arc<Routes>>, uri: Uri) -> Response<Body> {
+    let path: String = uri.path().chars().take(200).collect();
+    routes.refuse(Refused::Path, StatusCode::NOT_FOUND, &format!("nothing is at `{path}`: reviews go to /mutate"))
+}
+
+async fn other_method(State(routes): State<Arc<Routes>>, method: Method) -> Response<Body> {
+    let method: String = method.as_str().chars().take(20).collect();
+    let message = format!("/mutate takes POST, not {method}");
+    let mut response = routes.refuse(Refused::Method, StatusCode::METHOD_NOT_ALLOWED, &message);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+async fn mutate(State(routes): State<Arc<Routes>>, request: Request) -> Response<Body> {
+    let started = Instant::now();
+    let response = routes.review(request, started).await;
+    routes.series.duration.observe(started.elapsed());
+    response
+}
+
+impl Routes {
+    async fn review(&self, request: Request, started: Instant) -> Response<Body> {
+        if self.shutdown.has_reached(Stage::Draining) {
+            return self.shed(Shed::Stopping, "the webhook stops: ask again");
+        }
+        let (head, body) = request.into_parts();
+        if let Err(message) = is_json(&head.headers) {
+            return self.refuse(Refused::ContentType, StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+        }
+        let announced = body.size_hint().upper().map_or(Some(BODY), |bytes| usize::try_from(bytes).ok());
+        let Some(room) = announced.filter(|bytes| *bytes <= BODY) else { return self.too_large() };
+        let Some(_in_work) = self.requests.take(1) else {
+            return self.shed(Shed::Requests, "too many requests are in work: ask again");
+        };
+        let Some(_reserved) = self.body_bytes.take(room) else {
+            return self.shed(Shed::BodyBytes, "too many bytes of reviews are in memory: ask again");
+        };
+
+        let deadline = deadline(&head.uri).map(|timeout| started + timeout);
+        let patience = (started + BODY_TIME).min(deadline.unwrap_or(started + BODY_TIME));
+        let body = match tokio::time::timeout_at(patience.into(), read(body, room)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(Unread::TooLarge)) => return self.too_large(),
+            Ok(Err(Unread::Broken)) => {
+                return self.refuse(
+                    Refused::BrokenBody,
+                    StatusCode::BAD_REQUEST,
+                    "the body ended early, or is framed wrongly",
+                );
+            }
+            Err(_) => {
+                let message = "the body did not come in time";
+                return self.refuse(Refused::SlowBody, StatusCode::REQUEST_TIMEOUT, message);
+            }
+        };
+        // Nobody waits for the answer any more.
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.series.shed.of(Shed::Late).inc();
+            return status(StatusCode::GATEWAY_TIMEOUT, "the deadline that `timeout` names has passed");
+        }
+        self.answer(&body, started)
+    }
+
+    fn answer(&self, body: &[u8], started: Instant) -> Response<Body> {
+        let snapshot = self.rules.now();
+        match answer(body, &snapshot.rules, &**snapshot) {
+            Answer::Review { body, decision } => {
+                self.series.decisions.of(decision.outcome).inc();
+                for rule in &decision.rules {
+                    snapshot.matched(*rule);
+                }
+                log(&decision, &snapshot, started);
+                let mut response = Response::new(Body::from(body));
+                response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+                response
+            }
+            Answer::NotAReview { message } => self.refuse(Refused::NotAReview, StatusCode::BAD_REQUEST, &message),
+            Answer::NamespaceUnknown { namespace } => {
+                let message =
+                    format!("the labels of namespace `{}` are not known yet: ask again", namespace.escape_debug());
+                self.shed(Shed::NamespaceUnknown, &message)
+            }
+        }
+    }
+
+    fn too_large(&self) -> Response<Body> {
+        let message = format!("the body is larger than {} MiB, which no review is", BODY >> 20);
+        self.refuse(Refused::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, &message)
+    }
+
+    fn refuse(&self, reason: Refused, code: StatusCode, message: &str) -> Response<Body> {
+        static SAID: Seldom = Seldom::at_most(10);
+        self.series.refused.of(reason).inc();
+        if let Some(unsaid) = SAID.now() {
+            tracing::warn!(code = code.as_u16(), unsaid, "a request is refused: {message}");
+        }
+        status(code, message)
+    }
+
+    fn shed(&self, reason: Shed, message: &str) -> Response<Body> {
+        static SAID: Seldom = Seldom::at_most(10);
+        self.series.shed.of(reason).inc();
+        if let Some(unsaid) = SAID.now() {
+            tracing::warn!(unsaid, "a request is turned away: {message}");
+        }
+        come_again(message)
+    }
+}
+
+/// Whether the headers say that the body is JSON as it is. The message says what they should.
+fn is_json(headers: &HeaderMap) -> Result<(), &'static str> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err("the content type must be application/json");
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => Err("the body must not be compressed"),
+        _ => Ok(()),
+    }
+}
+
+/// The deadline that the API server names: `?timeout=10s`.
+fn deadline(uri: &Uri) -> Option<Duration> {
+    let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
+    parse_duration(value).ok()
+}
+
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body of at most `room` bytes. One that came in one piece is not copied.
+async fn read(mut body: Body, room: usize) -> Result<Bytes, Unread> {
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > room {
+            return Err(Unread::TooLarge);
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+        } else {
+            if whole.is_empty() {
+                let rest = body.size_hint().upper().and_then(|rest| usize::try_from(rest).ok());
+                whole.reserve(first.len() + data.len() + rest.unwrap_or_default());
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// One line for a decision, and one for each of its warnings; nothing of the Pod but its name.
+fn log(decision: &Decision<'_>, snapshot: &Snapshot, started: Instant) {
+    static SAID: Seldom = Seldom::at_most(50);
+    let Decision { outcome, rules, added, warnings, uid, namespace, pod } = decision;
+    let (uid, namespace, pod) = (&**uid, &**namespace, &**pod);
+    tracing::debug!(
+        outcome = outcome.as_str(),
+        namespace,
+        pod,
+        uid,
+        added,
+        rules = rules.iter().map(|rule| snapshot.rules.rules()[*rule].id().to_string()).collect::<Vec<_>>().join(", "),
+        micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "decided"
+    );
+    for warning in warnings {
+        if let Some(unsaid) = SAID.now() {
+            tracing::warn!(namespace, pod, uid, unsaid, "{warning}");
+        }
+    }
+}

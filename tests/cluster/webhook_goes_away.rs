@@ -1,0 +1,35 @@
+//! What the cluster sees of a webhook that ends.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, secrets};
+use crate::support::program::Webhook;
+
+const IMAGE: &str = "asia.gcr.io/my-project/app:1";
+
+/// Killed in mid-flight, with `failurePolicy: Ignore`: every Pod is created, with the Secret before and without it after.
+#[tokio::test]
+async fn a_webhook_that_is_killed_refuses_no_pod() {
+    let cluster = Cluster::alone().await;
+    let mut webhook = Webhook::start(super::cluster::RULES, &[]).await;
+    cluster.register("killed.pullcred.io", &webhook, &["CREATE"], "Ignore", Some(&cluster.namespace)).await;
+    cluster.wait_until_injected(IMAGE).await;
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..200 {
+        let (client, namespace) = (cluster.client.clone(), cluster.namespace.clone());
+        let cluster = Cluster { client, namespace };
+        tasks.spawn(async move {
+            let pod = cluster.pod(&format!("app-{i}"), &[IMAGE]);
+            secrets(&cluster.create_pod(&pod).await).len()
+        });
+        if i == 100 {
+            webhook.signal("KILL");
+        }
+    }
+    let with_secret: usize = tasks.join_all().await.into_iter().sum();
+    webhook.ended(Duration::from_secs(5)).await;
+    assert!(with_secret < 200, "the kill came too late to show anything");
+    let after = cluster.create_pod(&cluster.pod("after", &[IMAGE])).await;
+    assert_eq!(secrets(&after), [""; 0]);
+}

@@ -1,0 +1,23 @@
+//! What several tests stand on: the control plane, the program as a process, and waiting for a condition with a limit.
+
+pub mod control_plane;
+pub mod program;
+
+use std::time::{Duration, Instant};
+
+/// Asks every 20 ms until the answer is there. Ends the test with what was waited for when the limit has passed.
+pub async fn wait_for<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(start.elapsed() < limit, "gave up waiting for {what} after {limit:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A port of the loopback address that nothing listens on at this moment.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()
+}

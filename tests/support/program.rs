@@ -1,0 +1,137 @@
+//! `pullcred webhook` as a process of its own, as a cluster runs it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::{free_port, wait_for};
+
+/// A running webhook with its own rules and development certificate; killed when dropped.
+pub struct Webhook {
+    process: Child,
+    // A static is never dropped: this shell ends the webhook when the test program ends, however that ends.
+    keeper: Child,
+    directory: tempfile::TempDir,
+    /// Port of the HTTPS server on 127.0.0.1.
+    pub port: u16,
+    /// Port of `/livez`, `/readyz` and `/metrics` on 127.0.0.1.
+    pub admin_port: u16,
+}
+
+impl Webhook {
+    /// Starts it with these rule documents and further arguments, and waits until it is ready.
+    pub async fn start(rules: &str, arguments: &[&str]) -> Self {
+        let mut webhook = Self::spawn(rules, arguments);
+        let limit = Duration::from_secs(20);
+        wait_for("the webhook to be ready", limit, async || {
+            if let Some(status) = webhook.process.try_wait().unwrap() {
+                panic!("the webhook ended with {status}:\n{}", webhook.log());
+            }
+            (webhook.admin("/readyz").await?.0 == 200).then_some(())
+        })
+        .await;
+        webhook
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(rules: &str, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("rules")).unwrap();
+        fs::write(path("rules/rules.yaml"), rules).unwrap();
+        let log = File::create(path("log")).unwrap();
+        let (port, admin_port) = (free_port(), free_port());
+        let process = Command::new(env!("CARGO_BIN_EXE_pullcred"))
+            .arg("webhook")
+            .arg("--rules")
+            .arg(path("rules"))
+            .arg("--dev-certs")
+            .arg(path("certs"))
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin_port}")])
+            .args(["--log-format", "json", "--log-level", "debug"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let keeper = Command::new("sh")
+            .args(["-c", "cat >/dev/null; kill -s KILL \"$1\" 2>/dev/null", "keeper", &process.id().to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { process, keeper, directory, port, admin_port }
+    }
+
+    /// The authority of its certificate, in PEM: what goes into `caBundle`.
+    pub fn authority(&self) -> Vec<u8> {
+        fs::read(self.directory.path().join("certs/ca.crt")).unwrap()
+    }
+
+    /// Where its rule documents are.
+    pub fn rules(&self) -> PathBuf {
+        self.directory.path().join("rules/rules.yaml")
+    }
+
+    /// Where its certificate files are.
+    pub fn certificates(&self) -> PathBuf {
+        self.directory.path().join("certs")
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        read(&self.directory.path().join("log"))
+    }
+
+    /// The URL that a webhook configuration names.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}/mutate", self.port)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Asks the admin port; `None` when nobody answers.
+    pub async fn admin(&self, path: &str) -> Option<(u16, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.admin_port)).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Sends a signal by its name, as `kill` does.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let process = &mut self.process;
+        wait_for("the webhook to end", limit, async || process.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of the webhook:\n{}", self.log());
+        }
+        // The keeper first: the webhook's id may be another's once it has been waited for.
+        for process in [&mut self.keeper, &mut self.process] {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
