@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "only the pure rooms do without files and clocks")]
 
 mod finding_codes;
+mod house;
 mod injection_properties;
 mod injects;
 mod rule_files;
