@@ -49,12 +49,8 @@ pub(super) struct Webhook {
     #[arg(long, env = "PULLCRED_DEV_CERTS", value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key"])]
     dev_certs: Option<PathBuf>,
     /// How long to go on serving after SIGTERM, until every API server has heard of it
-    #[arg(long, env = "PULLCRED_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "PULLCRED_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     shutdown_delay: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "not a duration: write it as `10s` or `1m30s`".to_owned())
 }
 
 /// What was asked for, read and found good.

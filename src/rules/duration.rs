@@ -22,7 +22,7 @@ const UNITS: [(&str, u128); 8] = [
 /// of ours can be negative.
 ///
 /// The error says what is wrong and what to write instead.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() {
         return Err("is empty: write a duration such as `24h` or `1h30m`".to_owned());
     }

@@ -21,6 +21,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 
+pub use duration::parse as parse_duration;
 pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
 pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
 pub use rule::{Mode, Rule, RuleId, RuleKind};

@@ -177,7 +177,7 @@ fn is_json(headers: &HeaderMap) -> Result<(), &'static str> {
 /// The deadline that the API server names: `?timeout=10s`.
 fn deadline(uri: &Uri) -> Option<Duration> {
     let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
-    parse_duration(value)
+    parse_duration(value).ok()
 }
 
 enum Unread {
