@@ -5,6 +5,7 @@
 
 mod finding_codes;
 mod house;
+mod image_names;
 mod injection_properties;
 mod injects;
 mod rule_files;
