@@ -278,8 +278,8 @@ impl Response<'_> {
             allowed: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
             patch_type: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none", serialize_with = "base64")]
-            patch: Option<&'a [u8]>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            patch: Option<Base64<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             audit_annotations: Option<AuditAnnotations>,
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -292,7 +292,7 @@ impl Response<'_> {
                 uid,
                 allowed: true,
                 patch_type: self.patch.map(|_| "JSONPatch"),
-                patch: self.patch,
+                patch: self.patch.map(Base64),
                 audit_annotations: self.audit_annotations,
                 warnings: self.warnings,
             },
@@ -305,8 +305,11 @@ impl Response<'_> {
     }
 }
 
-// serde asks for this signature.
-#[allow(clippy::ref_option)]
-fn base64<S: Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Base64Display::new(bytes.unwrap_or_default(), &STANDARD))
+/// Bytes that are written as base64 text, without a copy.
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
 }

@@ -5,23 +5,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
-use crate::rules::{Code, Documents, Finding, SourceFile, read_documents};
+use crate::rules::{Code, Documents, Finding, MAX_FILE_BYTES, SourceFile, read_documents};
 
 /// How a rule file in a directory is recognised.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// The bounds of what is read in all: ten thousand rules take about 3 MB.
-const BYTES: u64 = 32 << 20;
+const BYTES: usize = 32 << 20;
 const FILES: usize = 10_000;
 
 /// What was found under the paths, file by file: its name and its bytes, or what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuleFiles {
-    files: Vec<(String, Content)>,
-    bytes: u64,
+    files: Vec<(String, Result<Vec<u8>, String>)>,
+    bytes: usize,
 }
-
-type Content = Result<Vec<u8>, (Code, String)>;
 
 impl RuleFiles {
     /// Reads files and directories. Of a directory those files count that end in `.yaml`, `.yml` or `.json` and do not start
@@ -33,7 +31,7 @@ impl RuleFiles {
             match fs::metadata(path) {
                 Ok(metadata) if metadata.is_dir() => found.directory(path),
                 Ok(_) => found.file(path),
-                Err(error) => found.wrong(path, Code::Unreadable, cannot_be_read(&error)),
+                Err(error) => found.wrong(path, cannot_be_read(&error)),
             }
         }
         found
@@ -44,19 +42,19 @@ impl RuleFiles {
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>())
         {
             Ok(names) => names,
-            Err(error) => return self.wrong(directory, Code::Unreadable, cannot_be_read(&error)),
+            Err(error) => return self.wrong(directory, cannot_be_read(&error)),
         };
         names.retain(|path| is_rule_file(path) && !path.is_dir());
         names.sort_unstable();
         if names.is_empty() {
             let message =
                 "the directory holds no rule files: they end in .yaml, .yml or .json, and do not start with a dot";
-            self.wrong(directory, Code::Unreadable, message.to_owned());
+            self.wrong(directory, message.to_owned());
         }
         if names.len() > FILES {
             let message =
                 format!("{} rule files are more than {FILES}: put several documents into one file", names.len());
-            return self.wrong(directory, Code::Unreadable, message);
+            return self.wrong(directory, message);
         }
         for path in &names {
             self.file(path);
@@ -64,17 +62,19 @@ impl RuleFiles {
     }
 
     fn file(&mut self, path: &Path) {
-        let read = files::read(path, BYTES - self.bytes).map_err(|error| match error {
-            FileError::Io(error) => (Code::Unreadable, cannot_be_read(&error)),
-            error @ FileError::NotAFile(_) => (Code::Unreadable, format!("{error}: name a file or a directory")),
-            FileError::TooLarge(_) => (Code::Unreadable, format!("rule files of more than {} MiB in all", BYTES >> 20)),
+        let read = files::read(path, MAX_FILE_BYTES.min(BYTES - self.bytes) as u64).map_err(|error| match error {
+            FileError::Io(error) => cannot_be_read(&error),
+            FileError::NotAFile(_) => format!("{error}: name a file or a directory"),
+            FileError::TooLarge(_) => {
+                format!("is too large: at most {} MiB of a file, and {} MiB in all", MAX_FILE_BYTES >> 20, BYTES >> 20)
+            }
         });
-        self.bytes += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.bytes += read.as_ref().map_or(0, Vec::len);
         self.files.push((path.display().to_string(), read));
     }
 
-    fn wrong(&mut self, path: &Path, code: Code, message: String) {
-        self.files.push((path.display().to_string(), Err((code, message))));
+    fn wrong(&mut self, path: &Path, message: String) {
+        self.files.push((path.display().to_string(), Err(message)));
     }
 
     /// The documents of all files.
@@ -87,7 +87,7 @@ impl RuleFiles {
         for (name, read) in &self.files {
             match read {
                 Ok(text) => texts.push(SourceFile { name, text }),
-                Err((code, message)) => findings.push(Finding::about_file(name, *code, message.clone())),
+                Err(message) => findings.push(Finding::about_file(name, Code::Unreadable, message)),
             }
         }
         match read_documents(&texts) {

@@ -163,7 +163,7 @@ proptest! {
     #[test]
     fn a_rule_that_covers_an_image_gives_its_secret_and_no_other_does(pod in pods(), yaml in rule_sets()) {
         use pullcred::image::ImageReference;
-        use pullcred::rules::Mode;
+        use pullcred::rules::{Mode, Rule};
         let rules = rules(&yaml);
         let seen = admit(&review(&pod), &rules, &team());
         let spec = &pod["spec"];
@@ -176,7 +176,7 @@ proptest! {
             .filter(|rule| rule.mode() == Mode::Inject)
             .filter(|rule| images.iter().filter_map(|text| ImageReference::parse(text).ok())
                 .any(|image| rule.patterns().iter().any(|pattern| pattern.covers(&image))))
-            .map(|rule| rule.secret_name()).collect();
+            .map(Rule::secret_name).collect();
         let there: BTreeSet<String> = entries(&seen.pod).iter().filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect();
         let had: BTreeSet<String> = entries(&pod).iter().filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect();
         prop_assert_eq!(there, had.into_iter().chain(wanted.into_iter().map(str::to_owned)).collect::<BTreeSet<_>>());

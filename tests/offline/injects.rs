@@ -23,8 +23,10 @@ pub fn known(namespaces: &[(&str, &[(&str, &str)])]) -> Namespaces {
 }
 
 pub fn rules(yaml: &str) -> RuleSet {
-    let documents = read_documents(&[SourceFile { name: "rules.yaml", text: yaml.as_bytes() }])
-        .unwrap_or_else(|findings| panic!("{}", findings.iter().map(|f| f.to_string()).collect::<Vec<_>>().join("\n")));
+    let documents =
+        read_documents(&[SourceFile { name: "rules.yaml", text: yaml.as_bytes() }]).unwrap_or_else(|findings| {
+            panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        });
     RuleSet::compile(documents.rules)
 }
 
