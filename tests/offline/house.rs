@@ -8,7 +8,8 @@ use std::process::Command;
 mod documents;
 mod source;
 
-/// A folder of `src/`: the rooms it may import and, for a pure room, the crates it may name beside `std`.
+/// A folder of `src/`: the rooms it may import and, for a pure room, what it may name beside `std`: crates, or paths in
+/// one that also holds what is not pure.
 struct Room {
     name: &'static str,
     imports: &'static [&'static str],
@@ -23,7 +24,9 @@ const ROOMS: &[Room] = &[
         pure_with: Some(&[
             "granit_parser",
             "k8s_openapi",
-            "kube",
+            "kube::CustomResource",
+            "kube::CustomResourceExt",
+            "kube::KubeSchema",
             "schemars",
             "serde",
             "serde_json",
@@ -36,26 +39,22 @@ const ROOMS: &[Room] = &[
         imports: &["image", "rules"],
         pure_with: Some(&["base64", "serde", "serde_json", "thiserror"]),
     },
-    Room {
-        name: "pki",
-        imports: &[],
-        pure_with: Some(&["jiff", "rcgen", "rustls", "thiserror", "time", "x509_parser"]),
-    },
+    Room { name: "pki", imports: &[], pure_with: Some(&["jiff", "rcgen", "thiserror", "time", "x509_parser"]) },
     Room { name: "process", imports: &["rules"], pure_with: None },
-    Room { name: "webhook", imports: &["image", "rules", "admission", "pki", "process"], pure_with: None },
+    Room { name: "webhook", imports: &["rules", "admission", "pki", "process"], pure_with: None },
     Room { name: "cli", imports: &["image", "rules", "admission", "pki", "process", "webhook"], pure_with: None },
 ];
 
 /// What of `std` no pure room names, with the few names inside that are only data.
 const NOT_PURE: &[(&str, &[&str])] = &[
-    ("env", &[]),
-    ("fs", &[]),
-    ("io", &[]),
-    ("net", &["AddrParseError", "IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"]),
-    ("os", &[]),
-    ("process", &[]),
-    ("thread", &[]),
-    ("time", &["Duration"]),
+    ("std::env", &[]),
+    ("std::fs", &[]),
+    ("std::io", &[]),
+    ("std::net", &["AddrParseError", "IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"]),
+    ("std::os", &[]),
+    ("std::process", &[]),
+    ("std::thread", &[]),
+    ("std::time", &["Duration"]),
 ];
 
 /// Longest file of `src/`, its tests not counted: one that grows past this is two things.
@@ -189,17 +188,31 @@ fn impurities(house: &House) -> Vec<String> {
         let room = ROOMS.iter().find(|room| Some(room.name) == source.room());
         let Some((room, allowed)) = room.and_then(|room| Some((room.name, room.pure_with?))) else { continue };
         for path in source::paths(&source.code) {
-            let mut segments = path.segments.iter().map(String::as_str);
-            let first = segments.next().unwrap_or_default();
-            let foreign = crates.contains(first) && !allowed.contains(&first);
-            let of_std = first == "std" && {
-                let module = segments.next().unwrap_or_default();
-                let name = segments.next().unwrap_or("*");
-                NOT_PURE.iter().any(|(not_pure, data)| *not_pure == module && !data.contains(&name))
-            };
-            if foreign || of_std {
-                let named = path.segments.join("::");
+            let named = path.segments.join("::");
+            let within =
+                |whole: &str| named.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+            let foreign = crates.contains(&path.segments[0]) && !allowed.iter().any(|allowed| within(allowed));
+            let not_pure = NOT_PURE
+                .iter()
+                .any(|(module, data)| within(module) && !data.iter().any(|name| within(&format!("{module}::{name}"))));
+            if foreign || not_pure {
                 found.push(format!("{}:{}: `{room}` is pure and may not name `{named}`", source.path, path.line));
+            }
+        }
+    }
+    found
+}
+
+/// Tasks and threads that nobody would notice ending: `process::tasks` and a `JoinSet` own what they start.
+fn unowned_tasks(house: &House) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in house.sources() {
+        for path in source::paths(&source.code) {
+            let named = path.segments.join("::");
+            if ["tokio::spawn", "tokio::task::spawn", "task::spawn", "std::thread::spawn", "thread::spawn"]
+                .contains(&named.as_str())
+            {
+                found.push(format!("{}:{}: nobody owns what `{named}` starts", source.path, path.line));
             }
         }
     }
@@ -300,6 +313,7 @@ macro_rules! holds {
 
 holds!(rooms_import_only_what_the_table_allows, wrong_directions);
 holds!(pure_rooms_name_no_clock_file_socket_or_runtime, impurities);
+holds!(every_task_has_an_owner, unowned_tasks);
 holds!(no_source_file_is_longer_than_its_limit, long_files);
 holds!(every_rust_file_opens_with_what_it_is_for, files_without_a_purpose);
 holds!(no_file_names_a_place_of_one_machine, places_of_one_machine);
@@ -350,10 +364,11 @@ fn a_file_that_is_a_test_as_a_whole_may_import_anything() {
 
 #[test]
 fn a_clock_a_file_or_a_foreign_crate_in_a_pure_room_is_found() {
-    let manifest = "[package]\nname = \"x\"\n[dependencies]\ntokio = \"1\"\nserde = \"1\"\nx509-parser = \"1\"\n[dev-dependencies]\nproptest = \"1\"\n";
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\ntokio = \"1\"\nserde = \"1\"\nkube = \"1\"\nx509-parser = \"1\"\n[dev-dependencies]\nproptest = \"1\"\n";
     let check = |room: &str, text: &str| {
         impurities(&House::of(&[("Cargo.toml", manifest), (&format!("src/{room}/mod.rs"), text)])).len()
     };
+    assert_eq!(check("rules", "use kube::{Client, CustomResource, KubeSchema::x};"), 1);
     for text in [
         "use tokio;",
         "use tokio::spawn as start;",
@@ -361,6 +376,7 @@ fn a_clock_a_file_or_a_foreign_crate_in_a_pure_room_is_found() {
         "use serde::Serialize;",
         "use x509_parser::parse;",
         "use proptest::prelude::*;",
+        "use kube::Client;",
         "use std::fs;",
         "use std::{fmt, time::{Duration, Instant}};",
         "use std::net::*;",
@@ -371,6 +387,17 @@ fn a_clock_a_file_or_a_foreign_crate_in_a_pure_room_is_found() {
     assert_eq!(check("image", "use std::{fmt, time::Duration, net::IpAddr}; use name::tokio; fn f(name: u8) {}"), 0);
     assert_eq!(check("admission", "use serde::Serialize;"), 0);
     assert_eq!(check("webhook", "use tokio::spawn; use std::fs;"), 0);
+}
+
+#[test]
+fn a_task_that_nobody_owns_is_found() {
+    let check = |text: &str| unowned_tasks(&House::of(&[("src/webhook/mod.rs", text)])).len();
+    for text in
+        ["use tokio::{spawn, sync};", "fn f() { tokio::spawn(x); }", "use tokio::task; fn f() { task::spawn(x); }"]
+    {
+        assert_eq!(check(text), 1, "{text}");
+    }
+    assert_eq!(check("fn f(tasks: &mut JoinSet<()>) { tasks.spawn(x); }"), 0);
 }
 
 #[test]
