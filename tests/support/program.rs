@@ -1,7 +1,7 @@
 //! `pullcred webhook` as a process of its own, as a cluster runs it.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -84,6 +84,16 @@ impl Webhook {
     /// The authority of its certificate, in PEM: what goes into `caBundle`.
     pub fn authority(&self) -> Vec<u8> {
         fs::read(self.directory.path().join("certs/ca.crt")).unwrap()
+    }
+
+    /// Where its rule documents are.
+    pub fn rules(&self) -> PathBuf {
+        self.directory.path().join("rules/rules.yaml")
+    }
+
+    /// Where its certificate files are.
+    pub fn certificates(&self) -> PathBuf {
+        self.directory.path().join("certs")
     }
 
     /// Everything that it has logged.
