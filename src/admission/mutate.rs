@@ -61,7 +61,7 @@ pub(super) fn decide<'r>(
     }
 
     // One rule for each Secret is enough, the most specific: sort by Secret to drop the others, then into final order.
-    let mut wanted: Vec<Hit> = hits.iter().filter(|(index, _)| all[*index].mode() == Mode::Inject).cloned().collect();
+    let mut wanted: Vec<Hit> = hits.iter().filter(|(index, _)| all[*index].mode() == Mode::Inject).copied().collect();
     verdict.injects = !wanted.is_empty();
     wanted.sort_unstable_by(|a, b| all[a.0].secret_name().cmp(all[b.0].secret_name()).then_with(|| b.1.cmp(&a.1)));
     wanted.dedup_by(|next, kept| all[next.0].secret_name() == all[kept.0].secret_name());

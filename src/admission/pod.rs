@@ -282,7 +282,10 @@ mod tests {
     #[test]
     fn the_last_of_repeated_keys_counts() {
         assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}]},"spec":{"containers":[{"image":"b"}]}}"#), ["b"]);
-        assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}],"containers":[{"image":"b","image":"c"}]}}"#), ["c"]);
+        assert_eq!(
+            images(r#"{"spec":{"containers":[{"image":"a"}],"containers":[{"image":"b","image":"c"}]}}"#),
+            ["c"]
+        );
         assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}],"containers":null}}"#), [""; 0]);
         assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}]},"spec":null}"#), [""; 0]);
         let pod = PodView::read(r#"{"spec":{"imagePullSecrets":[{"name":"a"}],"imagePullSecrets":null}}"#).unwrap();

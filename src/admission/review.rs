@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Serialize, Serializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::json::{Key, Members, Object, Text, skip};
@@ -75,9 +75,11 @@ impl<'a> Review<'a> {
         Object(&mut envelope).deserialize(&mut deserializer).map_err(Some)?;
         deserializer.end().map_err(Some)?;
         let request = envelope.request;
-        let (Ok(version), Some(uid), Some(pod)) =
-            (Version::parse(envelope.api_version.as_deref()), request.uid.filter(|uid| !uid.is_empty()), request.object)
-        else {
+        let (Ok(version), Some(uid), Some(pod)) = (
+            Version::parse(envelope.api_version.as_deref()),
+            request.uid.filter(|uid| !uid.is_empty()),
+            request.object,
+        ) else {
             return Err(None);
         };
         let creates_a_pod = creates_a_pod(
@@ -276,8 +278,8 @@ impl Response<'_> {
             allowed: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
             patch_type: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none", serialize_with = "base64")]
-            patch: Option<&'a [u8]>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            patch: Option<Base64<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             audit_annotations: Option<AuditAnnotations>,
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -290,7 +292,7 @@ impl Response<'_> {
                 uid,
                 allowed: true,
                 patch_type: self.patch.map(|_| "JSONPatch"),
-                patch: self.patch,
+                patch: self.patch.map(Base64),
                 audit_annotations: self.audit_annotations,
                 warnings: self.warnings,
             },
@@ -303,8 +305,11 @@ impl Response<'_> {
     }
 }
 
-// serde asks for this signature.
-#[allow(clippy::ref_option)]
-fn base64<S: Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Base64Display::new(bytes.unwrap_or_default(), &STANDARD))
+/// Bytes that are written as base64 text, without a copy.
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
 }

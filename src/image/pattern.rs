@@ -159,10 +159,16 @@ fn check(text: &str) -> Result<ImagePattern, Fault> {
         if at < authority && text[at..].contains(['.', '/']) {
             return fault("has a user name", &text[at + 1..]);
         }
-        return fault("has a digest, and every version needs the same credential", &text[..text.find('@').unwrap_or(at)]);
+        return fault(
+            "has a digest, and every version needs the same credential",
+            &text[..text.find('@').unwrap_or(at)],
+        );
     }
     if text.contains(['?', '#', '%', '\\']) {
-        return Err(("has a character that no image name holds; the only wildcard is `*`, inside a label of the host", None));
+        return Err((
+            "has a character that no image name holds; the only wildcard is `*`, inside a label of the host",
+            None,
+        ));
     }
     if let Some(rest) = text.strip_suffix('/') {
         return fault("ends with a slash", rest);
@@ -186,7 +192,12 @@ fn check_host(text: &str, host: &str, path: Option<&str>) -> Result<(), Fault> {
         return fault("starts with a slash", text.trim_start_matches('/').to_owned());
     }
     if matches!(host, "index.docker.io" | "registry-1.docker.io") {
-        return fault("is not how images name Docker Hub", with_path("docker.io"));
+        // `https://index.docker.io/v1/` is what a docker config calls the whole Hub.
+        let whole = matches!(path, Some("v1" | "v2"));
+        return fault(
+            "is not how images name Docker Hub",
+            if whole { "docker.io".to_owned() } else { with_path("docker.io") },
+        );
     }
     if host.starts_with('[') {
         // The kubelet splits `[::1]` at its last colon, and never finds it again.
@@ -226,7 +237,9 @@ fn check_host(text: &str, host: &str, path: Option<&str>) -> Result<(), Fault> {
 }
 
 fn check_path(host: &str, path: &str) -> Result<(), Fault> {
-    let fault = |wrong, path: &str| Err((wrong, Some(if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") })));
+    let fault = |wrong, path: &str| {
+        Err((wrong, Some(if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") })))
+    };
     if path.contains('*') {
         let kept: Vec<&str> = path.split('/').take_while(|segment| !segment.contains('*')).collect();
         return fault("has a `*` in the path; a path covers everything below it", &kept.join("/"));
@@ -242,7 +255,10 @@ fn check_path(host: &str, path: &str) -> Result<(), Fault> {
         return fault("has upper case in its path, where no image has any", &path.to_lowercase());
     }
     if !is_repository(path) {
-        return Err(("has a path that no image has: parts of a-z and 0-9, with `.`, `_`, `__` or dashes between", None));
+        return Err((
+            "has a path that no image has: parts of a-z and 0-9, with `.`, `_`, `__` or dashes between",
+            None,
+        ));
     }
     if path.starts_with("v1/") || path.starts_with("v2/") {
         // pkg/credentialprovider/keyring.go cuts it off a key, so no credential could be kept for this path.

@@ -44,7 +44,9 @@ pub enum ImageReferenceError {
     #[error("the part before the first slash is no registry (host, or host:port)")]
     Registry,
     /// A part of the repository is empty or has a character or a separator in the wrong place.
-    #[error("the repository must be of a-z and 0-9, with single `.`, `_`, `__` or dashes between, and `/` between its parts")]
+    #[error(
+        "the repository must be of a-z and 0-9, with single `.`, `_`, `__` or dashes between, and `/` between its parts"
+    )]
     Repository,
     /// Too long.
     #[error("the repository is longer than 255 characters")]

@@ -11,8 +11,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
@@ -20,7 +20,21 @@ use crate::support::program::Webhook;
 use crate::support::wait_for;
 
 /// What the shared webhook serves.
-pub const RULES: &str = include_str!("../../examples/rules/asia.yaml");
+pub const RULES: &str = concat!(
+    include_str!("../../examples/rules/asia.yaml"),
+    r#"
+---
+apiVersion: pullcred.io/v1alpha1
+kind: ClusterPullSecret
+metadata: {name: example-registry}
+spec: {images: ["registry.example.com:5000/team"], namespaceSelector: {}}
+---
+apiVersion: pullcred.io/v1alpha1
+kind: ClusterPullSecret
+metadata: {name: hub}
+spec: {images: [docker.io/my-team], namespaceSelector: {}}
+"#
+);
 
 /// A namespace of its own in the shared cluster.
 pub struct Cluster {
@@ -60,7 +74,8 @@ impl Cluster {
         let created = Namespace { metadata, ..Default::default() };
         Api::all(client.clone()).create(&PostParams::default(), &created).await.unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
-        wait_for("the default ServiceAccount", Duration::from_secs(30), async || accounts.get("default").await.ok()).await;
+        wait_for("the default ServiceAccount", Duration::from_secs(30), async || accounts.get("default").await.ok())
+            .await;
         Self { client, namespace }
     }
 
@@ -118,7 +133,7 @@ impl Cluster {
     /// The API server reads a new configuration a second or two after it was made.
     pub async fn wait_until_injected(&self, image: &str) {
         wait_for("the webhook to be called", Duration::from_secs(30), async || {
-            let probe = self.try_pod(&self.pod("probe", &[image]), true).await.ok()?;
+            let probe = self.try_pod(&pod_of("probe", &[image]), true).await.ok()?;
             (!secrets(&probe).is_empty()).then_some(())
         })
         .await;
@@ -129,13 +144,6 @@ impl Cluster {
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// A Pod of these images that is not created yet.
-    pub fn pod(&self, name: &str, images: &[&str]) -> Value {
-        let containers: Vec<Value> =
-            images.iter().enumerate().map(|(i, image)| json!({"name": format!("c{i}"), "image": image})).collect();
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}})
     }
 
     /// Creates a Pod from JSON as written, so that fields which no type knows reach the API server too.
@@ -180,7 +188,9 @@ pub fn secrets(pod: &Pod) -> Vec<&str> {
     spec.image_pull_secrets.iter().flatten().map(|reference| reference.name.as_str()).collect()
 }
 
-/// What a person would call the Pod.
-pub fn name(pod: &Pod) -> &str {
-    pod.meta().name.as_deref().unwrap_or_default()
+/// A Pod of these images that is not created yet.
+pub fn pod_of(name: &str, images: &[&str]) -> Value {
+    let containers: Vec<Value> =
+        images.iter().enumerate().map(|(i, image)| json!({"name": format!("c{i}"), "image": image})).collect();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}})
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, secrets};
+use super::cluster::{Cluster, pod_of, secrets};
 use crate::support::wait_for;
 
 const IMAGE: &str = "asia.gcr.io/my-project/app:1";
@@ -14,7 +14,7 @@ const IMAGE: &str = "asia.gcr.io/my-project/app:1";
 #[tokio::test]
 async fn a_pod_gets_the_secret_of_its_image() {
     let cluster = Cluster::new().await;
-    let pod = cluster.create_pod(&cluster.pod("app", &[IMAGE])).await;
+    let pod = cluster.create_pod(&pod_of("app", &[IMAGE])).await;
     assert_eq!(secrets(&pod), ["regcred"]);
 }
 
@@ -57,7 +57,7 @@ async fn images_of_init_containers_sidecars_and_volumes_count() {
         ("sidecar", json!({"initContainers": [{"name": "i", "image": IMAGE, "restartPolicy": "Always"}]})),
         ("volume", json!({"volumes": [{"name": "v", "image": {"reference": IMAGE}}]})),
     ] {
-        let mut pod = cluster.pod(name, &["public.example/app"]);
+        let mut pod = pod_of(name, &["public.example/app"]);
         pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         assert_eq!(secrets(&cluster.create_pod(&pod).await), ["regcred"], "{name}");
     }
@@ -66,16 +66,16 @@ async fn images_of_init_containers_sidecars_and_volumes_count() {
 #[tokio::test]
 async fn a_pods_own_list_stays_first() {
     let cluster = Cluster::new().await;
-    let mut pod = cluster.pod("own", &[IMAGE]);
+    let mut pod = pod_of("own", &[IMAGE]);
     pod["spec"]["imagePullSecrets"] = json!([{"name": "mine"}, {"name": "other"}]);
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["mine", "other", "regcred"]);
-    let mut pod = cluster.pod("named", &[IMAGE]);
+    let mut pod = pod_of("named", &[IMAGE]);
     pod["spec"]["imagePullSecrets"] = json!([{"name": "regcred"}, {"name": "other"}]);
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["regcred", "other"]);
-    let mut pod = cluster.pod("empty", &[IMAGE]);
+    let mut pod = pod_of("empty", &[IMAGE]);
     pod["spec"]["imagePullSecrets"] = json!([]);
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["regcred"]);
-    let mut pod = cluster.pod("null", &[IMAGE]);
+    let mut pod = pod_of("null", &[IMAGE]);
     pod["spec"]["imagePullSecrets"] = Value::Null;
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["regcred"]);
 }
@@ -84,9 +84,11 @@ async fn a_pods_own_list_stays_first() {
 async fn the_list_of_the_service_account_is_merged_and_not_replaced() {
     let cluster = Cluster::new().await;
     cluster
-        .create::<ServiceAccount>(json!({"metadata": {"name": "deployer"}, "imagePullSecrets": [{"name": "of-account"}]}))
+        .create::<ServiceAccount>(
+            json!({"metadata": {"name": "deployer"}, "imagePullSecrets": [{"name": "of-account"}]}),
+        )
         .await;
-    let mut pod = cluster.pod("app", &[IMAGE]);
+    let mut pod = pod_of("app", &[IMAGE]);
     pod["spec"]["serviceAccountName"] = json!("deployer");
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["of-account", "regcred"]);
 }
@@ -94,29 +96,33 @@ async fn the_list_of_the_service_account_is_merged_and_not_replaced() {
 #[tokio::test]
 async fn two_registries_in_one_pod_give_two_secrets() {
     let cluster = Cluster::new().await;
-    let pod = cluster.pod("two", &["registry.example.com:5000/team/app", IMAGE]);
+    let pod = pod_of("two", &["registry.example.com:5000/team/app", IMAGE]);
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["example-registry", "regcred"]);
 }
 
 #[tokio::test]
 async fn a_docker_hub_short_name_is_an_image_of_docker_io() {
     let cluster = Cluster::new().await;
-    assert_eq!(secrets(&cluster.create_pod(&cluster.pod("team", &["my-team/app"])).await), ["hub"]);
-    assert_eq!(secrets(&cluster.create_pod(&cluster.pod("nginx", &["nginx"])).await), [""; 0]);
+    assert_eq!(secrets(&cluster.create_pod(&pod_of("team", &["my-team/app"])).await), ["hub"]);
+    assert_eq!(secrets(&cluster.create_pod(&pod_of("nginx", &["nginx"])).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_look_alike_host_gets_nothing() {
     let cluster = Cluster::new().await;
-    for (name, image) in [("evil", "asia.gcr.io.evil.example/app"), ("port", "asia.gcr.io:8443/app"), ("path", "evil.example/asia.gcr.io/app")] {
-        assert_eq!(secrets(&cluster.create_pod(&cluster.pod(name, &[image])).await), [""; 0], "{image}");
+    for (name, image) in [
+        ("evil", "asia.gcr.io.evil.example/app"),
+        ("port", "asia.gcr.io:8443/app"),
+        ("path", "evil.example/asia.gcr.io/app"),
+    ] {
+        assert_eq!(secrets(&cluster.create_pod(&pod_of(name, &[image])).await), [""; 0], "{image}");
     }
 }
 
 #[tokio::test]
 async fn a_dry_run_shows_what_would_happen() {
     let cluster = Cluster::new().await;
-    let pod = cluster.try_pod(&cluster.pod("dry", &[IMAGE]), true).await.unwrap();
+    let pod = cluster.try_pod(&pod_of("dry", &[IMAGE]), true).await.unwrap();
     assert_eq!(secrets(&pod), ["regcred"]);
     assert!(cluster.api::<Pod>().get_opt("dry").await.unwrap().is_none());
 }
@@ -125,7 +131,7 @@ async fn a_dry_run_shows_what_would_happen() {
 async fn a_mirror_pod_is_left_alone() {
     let cluster = Cluster::new().await;
     // With any reference to a Secret the API server would refuse it.
-    let mut pod = cluster.pod("static", &[IMAGE]);
+    let mut pod = pod_of("static", &[IMAGE]);
     pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
     pod["spec"]["nodeName"] = json!("node-1");
     assert_eq!(secrets(&cluster.create_pod(&pod).await), [""; 0]);
@@ -134,7 +140,7 @@ async fn a_mirror_pod_is_left_alone() {
 #[tokio::test]
 async fn a_pod_of_one_megabyte_is_no_trouble() {
     let cluster = Cluster::new().await;
-    let mut pod = cluster.pod("large", &[IMAGE]);
+    let mut pod = pod_of("large", &[IMAGE]);
     pod["spec"]["containers"][0]["args"] = json!(["x".repeat(1024 * 1024)]);
     let created = cluster.create_pod(&pod).await;
     assert_eq!(secrets(&created), ["regcred"]);
@@ -144,7 +150,7 @@ async fn a_pod_of_one_megabyte_is_no_trouble() {
 #[tokio::test]
 async fn fields_that_no_version_knows_today_are_no_trouble() {
     let cluster = Cluster::new().await;
-    let mut pod = cluster.pod("future", &[IMAGE]);
+    let mut pod = pod_of("future", &[IMAGE]);
     pod["spec"]["fieldOfTomorrow"] = json!({"containers": "r.io/app", "imagePullSecrets": 7});
     pod["spec"]["containers"][0]["imageOfTomorrow"] = json!(["x"]);
     assert_eq!(secrets(&cluster.create_pod(&pod).await), ["regcred"]);
@@ -153,7 +159,7 @@ async fn fields_that_no_version_knows_today_are_no_trouble() {
 #[tokio::test]
 async fn nothing_but_the_pull_secrets_differs_from_a_pod_made_without_us() {
     let (with, without) = (Cluster::new().await, Cluster::alone().await);
-    let mut pod = with.pod("app", &[IMAGE, "nginx"]);
+    let mut pod = pod_of("app", &[IMAGE, "nginx"]);
     pod["spec"]["tolerations"] = json!([{"key": "a", "operator": "Exists"}]);
     let strip = |created: Pod| {
         let mut spec = serde_json::to_value(created.spec.unwrap()).unwrap();
@@ -172,7 +178,7 @@ async fn nothing_but_the_pull_secrets_differs_from_a_pod_made_without_us() {
 #[tokio::test]
 async fn an_old_pod_can_be_changed_and_deleted_with_the_webhook_registered_for_update_too() {
     let cluster = Cluster::alone().await;
-    let mut pod = cluster.pod("old", &[IMAGE]);
+    let mut pod = pod_of("old", &[IMAGE]);
     pod["metadata"]["finalizers"] = json!(["tests/hold"]);
     assert_eq!(secrets(&cluster.create_pod(&pod).await), [""; 0], "created before there was a webhook");
 

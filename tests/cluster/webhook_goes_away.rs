@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, secrets};
+use super::cluster::{Cluster, pod_of, secrets};
 use crate::support::program::Webhook;
 
 const IMAGE: &str = "asia.gcr.io/my-project/app:1";
@@ -20,7 +20,7 @@ async fn a_webhook_that_is_killed_refuses_no_pod() {
         let (client, namespace) = (cluster.client.clone(), cluster.namespace.clone());
         let cluster = Cluster { client, namespace };
         tasks.spawn(async move {
-            let pod = cluster.pod(&format!("app-{i}"), &[IMAGE]);
+            let pod = pod_of(&format!("app-{i}"), &[IMAGE]);
             secrets(&cluster.create_pod(&pod).await).len()
         });
         if i == 100 {
@@ -30,6 +30,6 @@ async fn a_webhook_that_is_killed_refuses_no_pod() {
     let with_secret: usize = tasks.join_all().await.into_iter().sum();
     webhook.ended(Duration::from_secs(5)).await;
     assert!(with_secret < 200, "the kill came too late to show anything");
-    let after = cluster.create_pod(&cluster.pod("after", &[IMAGE])).await;
+    let after = cluster.create_pod(&pod_of("after", &[IMAGE])).await;
     assert_eq!(secrets(&after), [""; 0]);
 }

@@ -41,55 +41,67 @@ fn pods() -> impl Strategy<Value = Value> {
         )
         .prop_map(|entries| Some(Value::Array(entries))),
     ];
-    let places = (vec(image(), 0..4), option::of(vec(image(), 0..3)), option::of(vec(image(), 0..2)), vec(image(), 0..3));
-    (places, secrets, any::<bool>(), any::<bool>()).prop_map(|((main, init, ephemeral, volumes), secrets, future, named)| {
-        let container = |image| Container { name: "c".into(), image: Some(image), ..Default::default() };
-        let mut pod = serde_json::to_value(Pod {
-            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-                name: named.then(|| "app".into()),
-                generate_name: Some("app-".into()),
-                ..Default::default()
-            },
-            spec: Some(PodSpec {
-                containers: main.into_iter().map(container).collect(),
-                init_containers: init.map(|images| images.into_iter().map(container).collect()),
-                ephemeral_containers: ephemeral.map(|images| {
-                    let debug = |image| EphemeralContainer { name: "d".into(), image: Some(image), ..Default::default() };
-                    images.into_iter().map(debug).collect()
+    let places =
+        (vec(image(), 0..4), option::of(vec(image(), 0..3)), option::of(vec(image(), 0..2)), vec(image(), 0..3));
+    (places, secrets, any::<bool>(), any::<bool>()).prop_map(
+        |((main, init, ephemeral, volumes), secrets, future, named)| {
+            let container = |image| Container { name: "c".into(), image: Some(image), ..Default::default() };
+            let mut pod = serde_json::to_value(Pod {
+                metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                    name: named.then(|| "app".into()),
+                    generate_name: Some("app-".into()),
+                    ..Default::default()
+                },
+                spec: Some(PodSpec {
+                    containers: main.into_iter().map(container).collect(),
+                    init_containers: init.map(|images| images.into_iter().map(container).collect()),
+                    ephemeral_containers: ephemeral.map(|images| {
+                        let debug =
+                            |image| EphemeralContainer { name: "d".into(), image: Some(image), ..Default::default() };
+                        images.into_iter().map(debug).collect()
+                    }),
+                    volumes: Some(
+                        volumes
+                            .into_iter()
+                            .map(|reference| Volume {
+                                name: "v".into(),
+                                image: Some(ImageVolumeSource { reference: Some(reference), pull_policy: None }),
+                                ..Default::default()
+                            })
+                            .collect(),
+                    ),
+                    // Typed so that a field renamed in the API breaks this test; the odd lists are put in below.
+                    image_pull_secrets: Some(vec![LocalObjectReference::default()]),
+                    ..Default::default()
                 }),
-                volumes: Some(
-                    volumes
-                        .into_iter()
-                        .map(|reference| Volume {
-                            name: "v".into(),
-                            image: Some(ImageVolumeSource { reference: Some(reference), pull_policy: None }),
-                            ..Default::default()
-                        })
-                        .collect(),
-                ),
-                // Typed so that a field renamed in the API breaks this test; the odd lists are put in below.
-                image_pull_secrets: Some(vec![LocalObjectReference::default()]),
-                ..Default::default()
-            }),
-            status: None,
-        })
-        .unwrap();
-        let spec = pod["spec"].as_object_mut().unwrap();
-        match secrets {
-            None => spec.remove("imagePullSecrets"),
-            Some(secrets) => spec.insert("imagePullSecrets".to_owned(), secrets),
-        };
-        if future {
-            spec.insert("fieldOfTomorrow".to_owned(), json!({"containers": [{"image": "r.io/not-an-image"}]}));
-        }
-        pod
-    })
+                status: None,
+            })
+            .unwrap();
+            let spec = pod["spec"].as_object_mut().unwrap();
+            match secrets {
+                None => spec.remove("imagePullSecrets"),
+                Some(secrets) => spec.insert("imagePullSecrets".to_owned(), secrets),
+            };
+            if future {
+                spec.insert("fieldOfTomorrow".to_owned(), json!({"containers": [{"image": "r.io/not-an-image"}]}));
+            }
+            pod
+        },
+    )
 }
 
 fn rule_sets() -> impl Strategy<Value = String> {
     let pattern = select(vec![
-        "r.io", "*.r.io", "r.io/team", "*.*.r.io", "a.r.io/team/app", "r.io:5000", "docker.io", "docker.io/library/nginx",
-        "localhost", "other.io",
+        "r.io",
+        "*.r.io",
+        "r.io/team",
+        "*.*.r.io",
+        "a.r.io/team/app",
+        "r.io:5000",
+        "docker.io",
+        "docker.io/library/nginx",
+        "localhost",
+        "other.io",
     ]);
     vec((vec(pattern, 1..4), any::<bool>()), 0..4).prop_map(|all| {
         all.into_iter()
@@ -151,7 +163,7 @@ proptest! {
     #[test]
     fn a_rule_that_covers_an_image_gives_its_secret_and_no_other_does(pod in pods(), yaml in rule_sets()) {
         use pullcred::image::ImageReference;
-        use pullcred::rules::Mode;
+        use pullcred::rules::{Mode, Rule};
         let rules = rules(&yaml);
         let seen = admit(&review(&pod), &rules, &team());
         let spec = &pod["spec"];
@@ -164,7 +176,7 @@ proptest! {
             .filter(|rule| rule.mode() == Mode::Inject)
             .filter(|rule| images.iter().filter_map(|text| ImageReference::parse(text).ok())
                 .any(|image| rule.patterns().iter().any(|pattern| pattern.covers(&image))))
-            .map(|rule| rule.secret_name()).collect();
+            .map(Rule::secret_name).collect();
         let there: BTreeSet<String> = entries(&seen.pod).iter().filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect();
         let had: BTreeSet<String> = entries(&pod).iter().filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect();
         prop_assert_eq!(there, had.into_iter().chain(wanted.into_iter().map(str::to_owned)).collect::<BTreeSet<_>>());

@@ -23,8 +23,10 @@ pub fn known(namespaces: &[(&str, &[(&str, &str)])]) -> Namespaces {
 }
 
 pub fn rules(yaml: &str) -> RuleSet {
-    let documents = read_documents(&[SourceFile { name: "rules.yaml", text: yaml.as_bytes() }])
-        .unwrap_or_else(|findings| panic!("{}", findings.iter().map(|f| f.to_string()).collect::<Vec<_>>().join("\n")));
+    let documents =
+        read_documents(&[SourceFile { name: "rules.yaml", text: yaml.as_bytes() }]).unwrap_or_else(|findings| {
+            panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        });
     RuleSet::compile(documents.rules)
 }
 
@@ -116,7 +118,9 @@ fn a_pod_whose_image_matches_gets_the_secret() {
 #[test]
 fn a_pod_that_matches_nothing_is_left_as_it_is() {
     let rules = rules(&rule("regcred", &["asia.gcr.io"]));
-    for image in ["nginx", "asia.gcr.io.evil.example/app", "eu.asia.gcr.io/app", "asia.gcr.io:5000/app", "asia.gcr.i/app"] {
+    for image in
+        ["nginx", "asia.gcr.io.evil.example/app", "eu.asia.gcr.io/app", "asia.gcr.io:5000/app", "asia.gcr.i/app"]
+    {
         let seen = admit_pod(&pod(&[image]), &rules);
         assert_eq!(seen.outcome, Outcome::NoMatch, "{image}");
         assert!(seen.response["response"]["patch"].is_null(), "{image}");

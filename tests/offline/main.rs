@@ -12,6 +12,8 @@ mod finding_codes;
 mod follows_its_files;
 mod handshakes_that_fail;
 mod holds_its_limits;
+mod house;
+mod image_names;
 mod injection_properties;
 mod injects;
 mod rule_files;

@@ -150,7 +150,7 @@ fn wait_until_it_accepts(port: u16, directory: &Path) {
     }
 }
 
-/// One authority; a certificate for the API server; a key that signs the tokens of ServiceAccounts.
+/// One authority; a certificate for the API server; a key that signs the tokens of `ServiceAccount`s.
 fn certificates(directory: &Path) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let write = |name: &str, text: String| fs::write(directory.join(name), text).unwrap();
@@ -201,10 +201,10 @@ fn build() -> PathBuf {
 
     let version = KUBERNETES.as_str();
     let minor = version.split('.').nth(1).unwrap();
-    let mut flags = "-s -w".to_owned();
-    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
-        flags += &format!(" -X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}");
-    }
+    let [one, two] = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
+        format!("-X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}")
+    });
+    let flags = format!("-s -w {one} {two}");
     let program = target.join("control-plane");
     // `go build` looks at what changed, better than we could.
     let status = Command::new("go")
