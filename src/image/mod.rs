@@ -1,7 +1,18 @@
-//! How the kubelet reads image names and patterns.
+//! How the kubelet reads image names, patterns and the credentials of registries.
+//!
+//! [`ImageReference`] and [`ImagePattern`] are what Pods and rules write. A [`DockerConfig`] is what a Secret holds, and a
+//! [`Keyring`] says which of its credentials the kubelet would try for an image. The differential test in
+//! `tests/cluster/kubelet_oracle.rs` compares them with the kubelet's own code.
 
+mod docker_config;
+mod glob;
+mod json;
+mod keyring;
 mod pattern;
 mod reference;
+mod url;
 
+pub use docker_config::{Credential, DockerConfig, DockerConfigError, NotDockerConfig, SecretType};
+pub use keyring::{Entry, Keyring, NoMatch, matches};
 pub use pattern::{ImagePattern, ImagePatternError, Specificity};
 pub use reference::{ImageReference, ImageReferenceError};

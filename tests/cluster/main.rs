@@ -1,6 +1,14 @@
 //! Tests against a real API server, one module per thing a user would say.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub
+)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -11,6 +19,7 @@
 mod support;
 
 mod cluster;
+mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;

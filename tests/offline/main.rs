@@ -11,6 +11,7 @@
 mod support;
 
 mod answers_over_https;
+mod credentials;
 mod ends_in_good_order;
 mod finding_codes;
 mod follows_its_files;

@@ -187,7 +187,13 @@ fn directory_of_this_run() -> PathBuf {
 
 /// The directory that holds the programs.
 pub fn programs() -> PathBuf {
-    std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(build, PathBuf::from)
+    std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(|| built().to_owned(), PathBuf::from)
+}
+
+/// The directory of the programs that are built here; `kubelet-oracle` is never among others.
+pub fn built() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(build);
+    &BUILT
 }
 
 /// Builds the programs from Go modules: minutes the first time, and not again until their source changes.
