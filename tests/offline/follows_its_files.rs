@@ -90,7 +90,7 @@ async fn rules_that_vanish_stay_in_force() {
     assert_eq!(secrets(&client.review(matching()).await.unwrap()), "good");
 }
 
-/// Lays out a directory as the kubelet does for what it mounts: `name -> ..data/name`, `..data -> ..version`.
+/// Lays out a directory as the kubelet does for a `ConfigMap` or Secret: `name -> ..data/name`, `..data -> ..version`.
 fn mount(directory: &Path, version: &str, files: &[(&str, &str)]) {
     let data = directory.join(format!("..{version}"));
     fs::create_dir(&data).unwrap();

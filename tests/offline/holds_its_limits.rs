@@ -62,10 +62,10 @@ async fn six_hundred_callers_at_once_each_get_an_answer() {
         });
     }
     let answers = calls.join_all().await;
-    let reviewed: u64 = answers.iter().map(|one| one[0]).sum();
+    let answered: u64 = answers.iter().map(|one| one[0]).sum();
     let turned_away: u64 = answers.iter().map(|one| one[1]).sum();
-    assert_eq!(reviewed + turned_away, 1800);
-    assert_eq!(server.metric("pullcred_decisions_total{outcome=\"injected\"}"), reviewed);
+    assert_eq!(answered + turned_away, 1800);
+    assert_eq!(server.metric("pullcred_decisions_total{outcome=\"injected\"}"), answered);
     assert_eq!(server.metric("pullcred_requests_shed_total{reason=\"requests\"}"), turned_away);
     assert_eq!(server.metric("pullcred_requests_in_flight"), 0);
     assert_eq!(server.metric("pullcred_body_bytes_reserved"), 0);

@@ -219,6 +219,27 @@ fn unowned_tasks(house: &House) -> Vec<String> {
     found
 }
 
+/// A request waits for nobody: what it reads is swapped as a whole, and what it counts is an atomic.
+fn locks_on_the_way_of_a_request(house: &House) -> Vec<String> {
+    const ON_THE_WAY: &[&str] = &["image", "rules", "admission", "process", "webhook"];
+    let mut found = Vec::new();
+    for source in
+        house.sources().into_iter().filter(|source| source.room().is_some_and(|room| ON_THE_WAY.contains(&room)))
+    {
+        for path in source::paths(&source.code) {
+            if path.segments.iter().any(|segment| matches!(segment.as_str(), "Mutex" | "RwLock" | "parking_lot")) {
+                found.push(format!(
+                    "{}:{}: `{}` on the way of a request",
+                    source.path,
+                    path.line,
+                    path.segments.join("::")
+                ));
+            }
+        }
+    }
+    found
+}
+
 fn long_files(house: &House) -> Vec<String> {
     let long = house.sources().into_iter().filter(|source| source.lines > MOST_LINES);
     let tell = |Source { path, lines, .. }| {
@@ -314,6 +335,7 @@ macro_rules! holds {
 holds!(rooms_import_only_what_the_table_allows, wrong_directions);
 holds!(pure_rooms_name_no_clock_file_socket_or_runtime, impurities);
 holds!(every_task_has_an_owner, unowned_tasks);
+holds!(nothing_on_the_way_of_a_request_takes_a_lock, locks_on_the_way_of_a_request);
 holds!(no_source_file_is_longer_than_its_limit, long_files);
 holds!(every_rust_file_opens_with_what_it_is_for, files_without_a_purpose);
 holds!(no_file_names_a_place_of_one_machine, places_of_one_machine);
@@ -398,6 +420,16 @@ fn a_task_that_nobody_owns_is_found() {
         assert_eq!(check(text), 1, "{text}");
     }
     assert_eq!(check("fn f(tasks: &mut JoinSet<()>) { tasks.spawn(x); }"), 0);
+}
+
+#[test]
+fn a_lock_on_the_way_of_a_request_is_found() {
+    let check = |path: &str, text: &str| locks_on_the_way_of_a_request(&House::of(&[(path, text)])).len();
+    for text in ["use std::sync::{Arc, Mutex};", "struct A(tokio::sync::RwLock<u8>);", "use parking_lot::RwLock;"] {
+        assert_eq!(check("src/webhook/mod.rs", text), 1, "{text}");
+        assert_eq!(check("src/cli/mod.rs", text), 0, "{text}");
+    }
+    assert_eq!(check("src/webhook/mod.rs", "use std::sync::Arc; use arc_swap::ArcSwap;"), 0);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! Tests that need no network and no cluster, one module per thing a user would say.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs, unreachable_pub)]
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "only the pure rooms do without files and clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "only the pure rooms do without files and clocks"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
