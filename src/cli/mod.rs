@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they have in common: arguments, exit codes, and how an error is told.
 
 mod dev_certs;
+mod generate;
 mod webhook;
 
 use std::ffi::OsString;
@@ -39,6 +40,9 @@ struct LogArguments {
 enum Command {
     /// Serve AdmissionReviews over HTTPS
     Webhook(webhook::Webhook),
+    /// Make files: definitions for the Kubernetes API, certificates, completions, a manual page
+    #[command(subcommand)]
+    Generate(generate::Generate),
 }
 
 /// Why a command did not do what it was asked.
@@ -72,6 +76,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match logs::start(arguments.logs.log_format, &arguments.logs.log_level) {
         Ok(()) => match arguments.command {
             Command::Webhook(webhook) => webhook.run(),
+            Command::Generate(generate) => generate.run(),
         },
         Err(error) => {
             Err(Failure::Input(anyhow::Error::new(error).context("--log-level is neither a level nor directives")))

@@ -14,6 +14,7 @@ mod answers_over_https;
 mod ends_in_good_order;
 mod finding_codes;
 mod follows_its_files;
+mod generates;
 mod handshakes_that_fail;
 mod holds_its_limits;
 mod house;
