@@ -21,6 +21,7 @@ mod house;
 mod image_names;
 mod injection_properties;
 mod injects;
+mod loses_no_call;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;
