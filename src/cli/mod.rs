@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they have in common: arguments, exit codes, and how an error is told.
 
 mod dev_certs;
+mod generate;
 mod oracle;
 mod webhook;
 
@@ -40,6 +41,9 @@ struct LogArguments {
 enum Command {
     /// Serve AdmissionReviews over HTTPS
     Webhook(webhook::Webhook),
+    /// Make files: definitions for the Kubernetes API, certificates, completions, a manual page
+    #[command(subcommand)]
+    Generate(generate::Generate),
     /// Answer questions about images and credentials, as JSON lines
     #[command(hide = true)]
     Oracle,
@@ -76,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match logs::start(arguments.logs.log_format, &arguments.logs.log_level) {
         Ok(()) => match arguments.command {
             Command::Webhook(webhook) => webhook.run(),
+            Command::Generate(generate) => generate.run(),
             Command::Oracle => {
                 oracle::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock())).map_err(Failure::Input)
             }

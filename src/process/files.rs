@@ -99,3 +99,50 @@ pub fn descriptors() -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    /// What `watch` reports when its readings are these, one after the other, the last one for ever.
+    async fn reported(first: &'static str, readings: &'static [&'static str]) -> Vec<&'static str> {
+        let (sender, receiver) = mpsc::channel();
+        let next = Arc::new(AtomicUsize::new(0));
+        let read = move || readings[next.fetch_add(1, Ordering::Relaxed).min(readings.len() - 1)];
+        let watching = watch(&first, read, move |found| sender.send(found).unwrap());
+        let readings = u32::try_from(readings.len()).unwrap() + 3;
+        assert!(tokio::time::timeout(EVERY * readings, watching).await.is_err());
+        receiver.iter().flatten().collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_reported_once_and_when_two_readings_agree() {
+        for (readings, expected) in [
+            (&["a"][..], &[][..]),
+            (&["b"], &["b"]),
+            (&["a", "b", "b", "b", "a", "a"], &["b", "a"]),
+            (&["half", "whole"], &["whole"]),
+            (&["half", "a"], &[]),
+            (&["a", "x", "y", "z", "z"], &["z"]),
+        ] {
+            assert_eq!(reported("a", readings).await, expected, "{readings:?}");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_within_bounds_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "12345").unwrap();
+        assert_eq!(read(&file, 5).unwrap(), b"12345");
+        assert_eq!(read(&file, 4).unwrap_err().to_string(), "is larger than 4 bytes");
+        assert_eq!(read(directory.path(), 4).unwrap_err().to_string(), "is not a file but a directory");
+        assert_eq!(read(Path::new("/dev/zero"), 4).unwrap_err().to_string(), "is not a file but a device");
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(read(&socket, 4).unwrap_err().to_string(), "is not a file but a socket");
+    }
+}

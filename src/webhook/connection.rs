@@ -54,8 +54,10 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, peer: Sock
     };
     let failed = match failed {
         Some(failed) => failed,
-        None => match timeout(server.limits.handshake, server.tls.accept(stream)).await {
-            Ok(Ok(stream)) => return requests(server.clone(), stream, peer).await,
+        // The handshake and the stream are boxed, since every await that they live through would make room for them in the
+        // task of every connection.
+        None => match timeout(server.limits.handshake, Box::pin(server.tls.accept(stream))).await {
+            Ok(Ok(stream)) => return requests(&server, Box::new(stream), peer).await,
             Ok(Err(error)) => (Failure::of(&error), Some(error)),
             Err(_) => (Failure::Timeout, None),
         },
@@ -113,13 +115,13 @@ async fn answer_plain_http(stream: &mut TcpStream, limit: Duration) {
 }
 
 /// Serves the requests of a connection.
-async fn requests(server: Arc<Server>, stream: TlsStream<TcpStream>, peer: SocketAddr) {
+async fn requests(server: &Arc<Server>, stream: Box<TlsStream<TcpStream>>, peer: SocketAddr) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(server.limits.idle).max_buf_size(READ_BUFFER);
     let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        Box::pin(respond(Arc::clone(&server), request))
+        Box::pin(respond(Arc::clone(server), request))
     });
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
 
@@ -173,7 +175,7 @@ async fn respond(server: Arc<Server>, request: Request<Incoming>) -> Result<Resp
 
 /// Ends a connection so that an answer that was given before its request was read arrives: closing a socket in which
 /// something is unread resets it, and the peer may then never see the answer.
-async fn close(mut stream: TlsStream<TcpStream>, limit: Duration) {
+async fn close(mut stream: Box<TlsStream<TcpStream>>, limit: Duration) {
     if timeout(limit, stream.shutdown()).await.is_ok_and(|closed| closed.is_ok()) {
         linger(&mut stream.into_inner().0, limit).await;
     }
@@ -181,7 +183,8 @@ async fn close(mut stream: TlsStream<TcpStream>, limit: Duration) {
 
 /// Reads and forgets until the peer has closed too, or has taken too long.
 async fn linger(stream: &mut TcpStream, limit: Duration) {
-    let mut unread = [0; 4096];
+    // On the heap: it would make the task of every connection larger.
+    let mut unread = vec![0; 4096];
     let until_closed = async { while matches!(stream.read(&mut unread).await, Ok(1..)) {} };
     // The time is up or the peer is gone: the connection ends either way.
     let _ = timeout(limit, until_closed).await;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::injects::{pod, review, rule};
 use crate::support::client::{Answer, connect_tls, request, trust};
 use crate::support::server::Serving;
+use crate::support::wait_for;
 
 async fn serving() -> Serving {
     Serving::start(&rule("regcred", &["r.io"]), Limits::default()).await
@@ -247,4 +248,61 @@ async fn a_body_that_comes_a_byte_at_a_time_is_not_waited_for() {
     dribble.await.unwrap();
     assert_eq!(server.metric("pullcred_requests_refused_total{reason=\"slow_body\"}"), 1);
     assert_eq!(server.metric("pullcred_body_bytes_reserved"), 0);
+}
+
+/// Sends bytes inside TLS, then ends its side or not, and reads what comes back until the end.
+async fn say(server: &Serving, bytes: &[u8], and_end: bool) -> String {
+    let mut stream = connect_tls(server.port, trust(&server.authority, &[])).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    if and_end {
+        stream.shutdown().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_refused_and_the_connection_ended() {
+    let server = serving().await;
+    for (bytes, start) in [
+        ("hello\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
+        ("POST /mutate HTTP/1.1\r\ncontent-length: x\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100_000)), "HTTP/1.1 431 "),
+    ] {
+        let answer = say(&server, bytes.as_bytes(), false).await;
+        assert!(answer.starts_with(start), "{bytes:.40}: {answer}");
+    }
+    assert_eq!(server.client().await.review(matching()).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_dropped() {
+    let server = serving().await;
+    let head = "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{";
+    let answer = say(&server, head.as_bytes(), true).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    wait_for("the request to be over", Duration::from_secs(10), async || {
+        (server.metric("pullcred_requests_in_flight") == 0 && server.metric("pullcred_body_bytes_reserved") == 0)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(server.metric("pullcred_decisions_total{outcome=\"unreadable\"}"), 0);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_comes_is_closed_in_its_time() {
+    let limits = Limits { idle: Duration::from_millis(300), linger: Duration::from_millis(100), ..Limits::default() };
+    let server = Serving::start(&rule("regcred", &["r.io"]), limits).await;
+    // Never a request; a request and then nothing; a head that does not end.
+    assert_eq!(say(&server, b"", false).await, "");
+    let mut client = server.client().await;
+    assert_eq!(client.review(matching()).await.unwrap().status, 200);
+    client.closed().await;
+    let answer = say(&server, b"POST /mutate HTTP/1.1\r\nhost:", false).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    wait_for("all to be closed", Duration::from_secs(10), async || {
+        (server.metric("pullcred_connections") == 0).then_some(())
+    })
+    .await;
 }

@@ -32,6 +32,15 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Unsent {
+    /// Nothing was written, so it may be sent again.
+    Nothing,
+    /// It was written, and nobody knows what became of it.
+    Lost(hyper::Error),
+}
+
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
@@ -51,10 +60,12 @@ impl Answer {
     }
 }
 
-/// How a client trusts an authority, given in PEM, and which protocols it offers.
-pub fn trust(authority: &[u8], protocols: &[&str]) -> ClientConfig {
+/// How a client trusts authorities, given in PEM, and which protocols it offers.
+pub fn trust(authorities: &[u8], protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
+    for authority in CertificateDer::pem_slice_iter(authorities) {
+        roots.add(authority.unwrap()).unwrap();
+    }
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -74,7 +85,12 @@ pub async fn connect_tls(port: u16, config: ClientConfig) -> std::io::Result<Tls
 impl Client {
     /// Connects to a port of 127.0.0.1, trusting an authority given in PEM.
     pub async fn connect(port: u16, authority: &[u8]) -> std::io::Result<Self> {
-        let stream = connect_tls(port, trust(authority, &["h2", "http/1.1"])).await?;
+        Self::connect_with(port, trust(authority, &["h2", "http/1.1"])).await
+    }
+
+    /// The same with trust in more than one authority.
+    pub async fn connect_with(port: u16, trust: ClientConfig) -> std::io::Result<Self> {
+        let stream = connect_tls(port, trust).await?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]), "HTTP/1.1 alone is spoken");
         let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
@@ -86,6 +102,23 @@ impl Client {
         self.sender.ready().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
         Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+    }
+
+    /// Sends a request, and tells when that failed whether anything of it was written.
+    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Unsent> {
+        self.sender.ready().await.map_err(|_| Unsent::Nothing)?;
+        let (head, body) = match self.sender.try_send_request(request).await {
+            Ok(answer) => answer.into_parts(),
+            Err(error) if error.message().is_some() => return Err(Unsent::Nothing),
+            Err(error) => return Err(Unsent::Lost(error.into_error())),
+        };
+        let body = body.collect().await.map_err(Unsent::Lost)?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// Whether the server has closed the connection.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Sends a body to `/mutate` as the API server does.

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod api_server;
 pub mod client;
 pub mod control_plane;
 pub mod program;

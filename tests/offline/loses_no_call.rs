@@ -1,0 +1,193 @@
+//! Under a steady load from a client that behaves as the API server does, no call is lost by what happens in the life of a
+//! webhook: rules and certificates that change every second, replicas that are rolled.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use pullcred::pki::{Development, make_development};
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::injects::{pod, review, rule};
+use crate::support::api_server::ApiServer;
+use crate::support::client::trust;
+use crate::support::program::Webhook;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// 500 calls a second, or 100 where the TLS of both sides is not optimised: a handshake takes ten times as long then.
+const CALLS_PER_SECOND: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
+
+/// One steady load at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// What a Deployment of webhooks shares: the certificate that is mounted into each.
+struct Mounted {
+    directory: tempfile::TempDir,
+    /// Pairs that take turns, all of whose authorities are in the `caBundle`.
+    pairs: Vec<Development>,
+}
+
+impl Mounted {
+    fn new() -> Self {
+        let pairs = (0..3).map(|_| make_development(Timestamp::now()).unwrap()).collect();
+        let mounted = Self { directory: tempfile::tempdir().unwrap(), pairs };
+        mounted.show(0);
+        mounted
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Swaps in the next pair, in two steps that are not one: certificate, then key.
+    fn show(&self, turn: usize) {
+        let pair = &self.pairs[turn % self.pairs.len()];
+        replace(&self.path("tls.crt"), &pair.tls_crt);
+        replace(&self.path("tls.key"), &pair.tls_key);
+    }
+
+    async fn replica(&self, rules: &str) -> Webhook {
+        let (certificate, key) = (self.path("tls.crt"), self.path("tls.key"));
+        let arguments = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        let more = ["--shutdown-delay", "2s", "--log-level", "info"];
+        Webhook::start(rules, &[arguments, more].concat()).await
+    }
+
+    fn api_server(&self) -> Arc<ApiServer> {
+        let bundle: String = self.pairs.iter().map(|pair| pair.ca_crt.as_str()).collect();
+        Arc::new(ApiServer::new(trust(bundle.as_bytes(), &["http/1.1"]), Duration::from_secs(10)))
+    }
+}
+
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// What became of a load.
+#[derive(Debug)]
+struct Calls {
+    made: usize,
+    /// How many are lost, by what became of them.
+    lost: BTreeMap<String, usize>,
+}
+
+/// A steady load, until it is told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Calls>,
+}
+
+impl Load {
+    fn start(api_server: &Arc<ApiServer>) -> Self {
+        let body = Bytes::from(serde_json::to_vec(&review(&pod(&["r.io/app"]))).unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (api_server, stopped) = (Arc::clone(api_server), Arc::clone(&stop));
+        let task = tokio::spawn(async move {
+            let mut ticks = interval(Duration::from_secs(1) / CALLS_PER_SECOND);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let mut calls = JoinSet::new();
+            while !stopped.load(Ordering::Relaxed) {
+                ticks.tick().await;
+                let (api_server, body) = (Arc::clone(&api_server), body.clone());
+                calls.spawn(async move {
+                    let answer = api_server.call(body).await?;
+                    let response = &answer.json()["response"];
+                    if response["patch"].is_string() { Ok(()) } else { Err(format!("not injected: {response}")) }
+                });
+            }
+            let results = calls.join_all().await;
+            let mut lost = BTreeMap::new();
+            for why in results.iter().filter_map(|result: &Result<(), String>| result.as_ref().err()) {
+                *lost.entry(why.clone()).or_default() += 1;
+            }
+            Calls { made: results.len(), lost }
+        });
+        Self { stop, task }
+    }
+
+    async fn end(self) -> Calls {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+impl Calls {
+    fn none_is_lost(&self) {
+        assert!(self.lost.is_empty(), "{self:?}");
+        assert!(self.made > 500, "{} calls are no load", self.made);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_and_certificates_that_change_every_second_lose_none() {
+    let _alone = ALONE.lock().await;
+    let mounted = Mounted::new();
+    let webhook = mounted.replica(&rule("secret", &["r.io"])).await;
+    let api_server = mounted.api_server();
+    api_server.hears_of(&[webhook.port]);
+    let load = Load::start(&api_server);
+    for turn in 1..8 {
+        mounted.show(turn);
+        replace(&webhook.rules(), &rule(&format!("secret-{turn}"), &["r.io"]));
+        sleep(Duration::from_secs(1)).await;
+    }
+    load.end().await.none_is_lost();
+    let log = webhook.log();
+    assert!(log.matches("rules are in force").count() > 5, "{log}");
+    assert!(log.matches("serving the new one").count() > 5, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_are_rolled_one_by_one_lose_none() {
+    let _alone = ALONE.lock().await;
+    let mounted = Mounted::new();
+    let rules = rule("secret", &["r.io"]);
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(mounted.replica(&rules).await);
+    }
+    let ports = |replicas: &[Webhook]| replicas.iter().map(|replica| replica.port).collect::<Vec<_>>();
+    let api_server = mounted.api_server();
+    api_server.hears_of(&ports(&replicas));
+    let load = Load::start(&api_server);
+    for _ in 0..3 {
+        replicas.push(mounted.replica(&rules).await);
+        let mut old = replicas.remove(0);
+        old.signal("TERM");
+        // Every API server hears of it some time later, and dials until then.
+        sleep(Duration::from_millis(500)).await;
+        api_server.hears_of(&ports(&replicas));
+        assert_eq!(old.ended(SOON).await.code(), Some(0));
+    }
+    load.end().await.none_is_lost();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_killed_loses_no_more_than_what_was_in_flight_on_it() {
+    let _alone = ALONE.lock().await;
+    let mounted = Mounted::new();
+    let rules = rule("secret", &["r.io"]);
+    let (mut killed, other) = (mounted.replica(&rules).await, mounted.replica(&rules).await);
+    let api_server = mounted.api_server();
+    api_server.hears_of(&[killed.port, other.port]);
+    let load = Load::start(&api_server);
+    sleep(Duration::from_secs(1)).await;
+    // It is no endpoint any more, but connections to it are in the pool.
+    api_server.hears_of(&[other.port]);
+    killed.signal("KILL");
+    killed.ended(SOON).await;
+    sleep(Duration::from_secs(1)).await;
+    let calls = load.end().await;
+    assert!(calls.lost.values().sum::<usize>() <= 25, "{calls:?}");
+    assert!(calls.lost.keys().all(|why| why.starts_with("lost: ")), "{calls:?}");
+}
