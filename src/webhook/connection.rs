@@ -125,17 +125,19 @@ async fn requests(server: &Arc<Server>, stream: Box<TlsStream<TcpStream>>, peer:
     });
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
 
-    // This is a task of its own, so its waker never changes: it is enough to register for the next stage once, and not with
-    // each request, which would take the lock in which the registrations are.
+    // This is a task of its own, so its waker never changes: while the server runs it is enough to register for the next stage
+    // once, and not with each request, which would take the lock in which the registrations are. As soon as a stage has come
+    // every poll registers: one that saw the new stage before its notice came would otherwise use the notice up, and sleep
+    // through the next.
     let mut draining = Box::pin(server.shutdown.reached(Stage::Draining));
-    let mut registered = None;
+    let mut registered = false;
     let mut grace = None;
     let mut told = false;
     let ended = std::future::poll_fn(|context| {
         let stage = server.shutdown.now();
-        if registered != Some(stage) && !told {
-            registered = Some(stage);
-            if draining.as_mut().poll(context).is_ready() {
+        if (!registered || stage >= Stage::Leaving) && !told {
+            registered = true;
+            if stage < Stage::Draining && draining.as_mut().poll(context).is_ready() {
                 context.waker().wake_by_ref();
             }
         }

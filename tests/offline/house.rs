@@ -395,7 +395,7 @@ fn a_clock_a_file_or_a_foreign_crate_in_a_pure_room_is_found() {
         "use tokio;",
         "use tokio::spawn as start;",
         "fn f() { tokio::spawn(x) }",
-        "use jiff::Zoned;",
+        "use x509_parser::x;",
         "use x509_parser::parse;",
         "use proptest::prelude::*;",
         "use kube::Client;",
