@@ -168,7 +168,7 @@ impl Input {
             },
             again = signals.next() => return Err(cut_short(again)),
         }
-        tracing::info!("ended: every request is answered");
+        tracing::info!("ended");
         Ok(())
     }
 }

@@ -192,7 +192,12 @@ fn check_host(text: &str, host: &str, path: Option<&str>) -> Result<(), Fault> {
         return fault("starts with a slash", text.trim_start_matches('/').to_owned());
     }
     if matches!(host, "index.docker.io" | "registry-1.docker.io") {
-        return fault("is not how images name Docker Hub", with_path("docker.io"));
+        // `https://index.docker.io/v1/` is what a docker config calls the whole Hub.
+        let whole = matches!(path, Some("v1" | "v2"));
+        return fault(
+            "is not how images name Docker Hub",
+            if whole { "docker.io".to_owned() } else { with_path("docker.io") },
+        );
     }
     if host.starts_with('[') {
         // The kubelet splits `[::1]` at its last colon, and never finds it again.

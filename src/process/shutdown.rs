@@ -15,11 +15,11 @@ use tokio::sync::watch;
 #[repr(u8)]
 pub enum Stage {
     /// Serving.
-    Serving,
+    Serving = 0,
     /// Told to end: not ready, serving as before, but each connection for one more answer only.
-    Leaving,
+    Leaving = 1,
     /// Nothing new is accepted; what has begun is finished.
-    Draining,
+    Draining = 2,
 }
 
 /// Who moves a process from stage to stage.
@@ -49,9 +49,18 @@ impl Ending {
 }
 
 impl Shutdown {
+    /// The stage that has been reached.
+    pub fn now(&self) -> Stage {
+        match self.now.load(Ordering::Relaxed) {
+            0 => Stage::Serving,
+            1 => Stage::Leaving,
+            _ => Stage::Draining,
+        }
+    }
+
     /// Whether a stage has been reached.
     pub fn has_reached(&self, stage: Stage) -> bool {
-        self.now.load(Ordering::Relaxed) >= stage as u8
+        self.now() >= stage
     }
 
     /// Waits for a stage. When nobody is left to move the process on, it is reached at once.

@@ -27,7 +27,7 @@ impl Budget {
         self.left
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(amount))
             .is_ok()
-            .then_some(Taken { budget: self, amount })
+            .then(|| Taken { budget: self, amount })
     }
 
     pub(super) fn used(&self) -> usize {
@@ -50,6 +50,7 @@ mod tests {
         let budget = Budget::new(10);
         let first = budget.take(6).unwrap();
         assert!(budget.take(5).is_none());
+        assert_eq!(budget.used(), 6, "what was not taken is not given back");
         let second = budget.take(4).unwrap();
         assert_eq!(budget.used(), 10);
         drop(first);

@@ -1,10 +1,14 @@
 //! One connection, from the accepted socket to its end: TLS, then requests one after the other.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::ready;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -21,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use super::handshake::Failure;
-use super::limits::{HANDSHAKE, IDLE, LINGER, READ_BUFFER, UNACKNOWLEDGED};
+use super::limits::{READ_BUFFER, UNACKNOWLEDGED};
 use super::server::Server;
 use super::status::status;
 use crate::process::shutdown::Stage;
@@ -37,20 +41,20 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, peer: Sock
         tracing::debug!(%peer, %error, "a connection ended before it began");
         return;
     }
-    let failed = match timeout(HANDSHAKE, first_byte(&stream)).await {
+    let failed = match timeout(server.limits.handshake, first_byte(&stream)).await {
         Err(_) => Some((Failure::Timeout, None)),
         Ok(Err(error)) => Some((Failure::of(&error), Some(error))),
         Ok(Ok(None)) => Some((Failure::Closed, None)),
         Ok(Ok(Some(TLS_HANDSHAKE))) => None,
         Ok(Ok(Some(byte))) if byte.is_ascii_uppercase() => {
-            answer_plain_http(&mut stream).await;
+            answer_plain_http(&mut stream, server.limits.linger).await;
             Some((Failure::PlainHttp, None))
         }
         Ok(Ok(Some(_))) => Some((Failure::NotTls, None)),
     };
     let failed = match failed {
         Some(failed) => failed,
-        None => match timeout(HANDSHAKE, server.tls.accept(stream)).await {
+        None => match timeout(server.limits.handshake, server.tls.accept(stream)).await {
             Ok(Ok(stream)) => return requests(server.clone(), stream, peer).await,
             Ok(Err(error)) => (Failure::of(&error), Some(error)),
             Err(_) => (Failure::Timeout, None),
@@ -93,7 +97,7 @@ async fn first_byte(stream: &TcpStream) -> io::Result<Option<u8>> {
 }
 
 /// Tells whoever speaks HTTP without TLS why that does not work, as Go's server does.
-async fn answer_plain_http(stream: &mut TcpStream) {
+async fn answer_plain_http(stream: &mut TcpStream, limit: Duration) {
     let body =
         status(StatusCode::BAD_REQUEST, "this port serves HTTPS, and the request came as plain HTTP").into_body();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -103,38 +107,49 @@ async fn answer_plain_http(stream: &mut TcpStream) {
     );
     let answer = [head.as_bytes(), &body].concat();
     // Whether it arrives is the caller's business; that it came is counted and logged.
-    if timeout(LINGER, stream.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
-        linger(stream).await;
+    if timeout(limit, stream.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
+        linger(stream, limit).await;
     }
 }
 
 /// Serves the requests of a connection.
 async fn requests(server: Arc<Server>, stream: TlsStream<TcpStream>, peer: SocketAddr) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(READ_BUFFER);
-    let service = service_fn(|request| Box::pin(respond(Arc::clone(&server), request)));
+    http.timer(TokioTimer::new()).header_read_timeout(server.limits.idle).max_buf_size(READ_BUFFER);
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        Box::pin(respond(Arc::clone(&server), request))
+    });
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
 
-    // This is a task of its own, so its waker never changes: it is enough to register once for the end, and not with each
-    // request, which would take the lock in which the registrations are.
+    // This is a task of its own, so its waker never changes: it is enough to register for the next stage once, and not with
+    // each request, which would take the lock in which the registrations are.
     let mut draining = Box::pin(server.shutdown.reached(Stage::Draining));
-    let mut registered = false;
+    let mut registered = None;
+    let mut grace = None;
     let mut told = false;
     let ended = std::future::poll_fn(|context| {
-        if !registered {
-            registered = true;
+        let stage = server.shutdown.now();
+        if registered != Some(stage) && !told {
+            registered = Some(stage);
             if draining.as_mut().poll(context).is_ready() {
                 context.waker().wake_by_ref();
             }
         }
         // First what has arrived: a request that is here already is still answered.
         let ended = connection.poll_without_shutdown(context);
-        if ended.is_pending() && !told && server.shutdown.has_reached(Stage::Draining) {
-            told = true;
-            Pin::new(&mut connection).graceful_shutdown();
-            return connection.poll_without_shutdown(context);
+        if ended.is_ready() || told || stage < Stage::Draining {
+            return ended;
         }
-        ended
+        // hyper would close a connection that has asked for nothing yet, and its first request is on the way most likely.
+        if !asked.load(Ordering::Relaxed) {
+            let grace = grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(server.limits.linger)));
+            ready!(grace.as_mut().poll(context));
+        }
+        told = true;
+        Pin::new(&mut connection).graceful_shutdown();
+        connection.poll_without_shutdown(context)
     })
     .await;
     if let Err(error) = ended {
@@ -143,7 +158,7 @@ async fn requests(server: Arc<Server>, stream: TlsStream<TcpStream>, peer: Socke
             return;
         }
     }
-    close(connection.into_parts().io.into_inner()).await;
+    close(connection.into_parts().io.into_inner(), server.limits.linger).await;
 }
 
 /// Answers one request. From the moment that the process is told to end, each answer is the last of its connection, so that
@@ -158,16 +173,16 @@ async fn respond(server: Arc<Server>, request: Request<Incoming>) -> Result<Resp
 
 /// Ends a connection so that an answer that was given before its request was read arrives: closing a socket in which
 /// something is unread resets it, and the peer may then never see the answer.
-async fn close(mut stream: TlsStream<TcpStream>) {
-    if timeout(LINGER, stream.shutdown()).await.is_ok_and(|closed| closed.is_ok()) {
-        linger(&mut stream.into_inner().0).await;
+async fn close(mut stream: TlsStream<TcpStream>, limit: Duration) {
+    if timeout(limit, stream.shutdown()).await.is_ok_and(|closed| closed.is_ok()) {
+        linger(&mut stream.into_inner().0, limit).await;
     }
 }
 
 /// Reads and forgets until the peer has closed too, or has taken too long.
-async fn linger(stream: &mut TcpStream) {
+async fn linger(stream: &mut TcpStream, limit: Duration) {
     let mut unread = [0; 4096];
     let until_closed = async { while matches!(stream.read(&mut unread).await, Ok(1..)) {} };
     // The time is up or the peer is gone: the connection ends either way.
-    let _ = timeout(LINGER, until_closed).await;
+    let _ = timeout(limit, until_closed).await;
 }

@@ -40,14 +40,16 @@ impl Failure {
             };
         };
         match tls {
-            // Go's client says `bad certificate` whatever it dislikes: authority, name or dates.
+            // Go's client says `bad certificate` whatever it dislikes: authority, name or dates. Others say `decrypt error`
+            // of an authority that has the right name and the wrong key.
             Error::AlertReceived(
                 AlertDescription::BadCertificate
                 | AlertDescription::UnknownCA
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateRevoked
-                | AlertDescription::UnsupportedCertificate,
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::DecryptError,
             ) => Self::CertificateRefused,
             Error::PeerIncompatible(_)
             | Error::NoApplicationProtocol

@@ -5,32 +5,15 @@ use std::time::Duration;
 /// The largest body that is read. A review holds an object and its predecessor of up to 3 MiB each.
 pub(super) const BODY: usize = 8 << 20;
 
-/// A caller that has not sent its whole request after this long is not waited for, whatever deadline it names: the API
-/// server gives up after 30 s at most.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// A handshake takes milliseconds; whoever connects and says nothing is not waited for.
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How long a connection may be silent between requests. The API server keeps idle connections for 90 s and never repeats a
-/// request that meets a closed one, so it must be the one that closes.
-pub(super) const IDLE: Duration = Duration::from_secs(120);
-
-/// How long a closed connection is read from, so that an answer given before the request was read arrives.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of a connection's reading buffer: one TLS record. Larger ones would be kept by every connection that ever sent
+/// something large.
+pub(super) const READ_BUFFER: usize = 16 << 10;
 
 /// How long a peer may acknowledge nothing that we send, and how long it may be silent before the kernel asks whether it is
 /// still there.
 pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Bytes of a connection's reading buffer: one TLS record. Larger ones would be kept by every connection that ever sent
-/// something large.
-pub(super) const READ_BUFFER: usize = 16 << 10;
-
-/// How long those requests that have begun may take when the server stops.
-pub(super) const DRAIN: Duration = Duration::from_secs(15);
-
-/// What may be open, in work, and in memory at once.
+/// What may be open, in work, and in memory at once, and how long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections; further ones wait in the kernel's queue.
@@ -39,11 +22,31 @@ pub struct Limits {
     pub requests: usize,
     /// Bytes of bodies; requests whose body does not fit are answered 503.
     pub body_bytes: usize,
+    /// How long a handshake may take. It takes milliseconds; whoever connects and says nothing is not waited for.
+    pub handshake: Duration,
+    /// How long a body may take to come, whatever deadline the caller names.
+    pub body: Duration,
+    /// How long a connection may be silent between requests. The API server keeps idle connections for 90 s and never
+    /// repeats a request that meets a closed one, so it must be the one that closes.
+    pub idle: Duration,
+    /// How long a connection that we close is read from, so that an answer given before its request was read arrives.
+    pub linger: Duration,
+    /// How long what has begun may take to end when the server stops.
+    pub drain: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 2500, requests: 1000, body_bytes: 64 << 20 }
+        Self {
+            connections: 2500,
+            requests: 1000,
+            body_bytes: 64 << 20,
+            handshake: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            linger: Duration::from_secs(2),
+            drain: Duration::from_secs(15),
+        }
     }
 }
 

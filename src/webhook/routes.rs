@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
 
 use super::budget::Budget;
-use super::limits::{BODY, BODY_TIME, Limits};
+use super::limits::{BODY, Limits};
 use super::series::{Refused, Series, Shed, Used};
 use super::snapshot::{LiveRules, Snapshot};
 use super::status::{come_again, status};
@@ -32,6 +32,7 @@ pub struct Routes {
     shutdown: Shutdown,
     requests: Arc<Budget>,
     body_bytes: Arc<Budget>,
+    body_time: Duration,
 }
 
 impl Routes {
@@ -40,7 +41,7 @@ impl Routes {
         let (requests, body_bytes) = (Arc::new(Budget::new(limits.requests)), Arc::new(Budget::new(limits.body_bytes)));
         registry.register("requests_in_flight", "Requests in work", Used(Arc::clone(&requests)));
         registry.register("body_bytes_reserved", "Bytes set aside for bodies in work", Used(Arc::clone(&body_bytes)));
-        Self { rules, series, shutdown, requests, body_bytes }
+        Self { rules, series, shutdown, requests, body_bytes, body_time: limits.body }
     }
 }
 
@@ -91,7 +92,8 @@ impl Routes {
         };
 
         let deadline = deadline(&head.uri).map(|timeout| started + timeout);
-        let patience = (started + BODY_TIME).min(deadline.unwrap_or(started + BODY_TIME));
+        let longest = started + self.body_time;
+        let patience = deadline.map_or(longest, |deadline| deadline.min(longest));
         let body = match tokio::time::timeout_at(patience.into(), read(body, room)).await {
             Ok(Ok(body)) => body,
             Ok(Err(Unread::TooLarge)) => return self.too_large(),

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificates;
 use super::connection;
-use super::limits::{DRAIN, Limits};
+use super::limits::Limits;
 use super::series::Series;
 use crate::process::accept::{Heartbeat, accept_until, drain};
 use crate::process::shutdown::{Shutdown, Stage};
@@ -26,7 +26,7 @@ pub struct Server {
     pub series: Series,
     /// At which stage the process is.
     pub shutdown: Shutdown,
-    /// How many connections there may be.
+    /// How much there may be of everything.
     pub limits: Limits,
     /// Beats as long as the accept loop comes round.
     pub heartbeat: Heartbeat,
@@ -59,7 +59,7 @@ impl Server {
             })
             .await;
         drop(listener);
-        let cut_off = drain(connections, DRAIN).await;
+        let cut_off = drain(connections, server.limits.drain).await;
         if cut_off > 0 {
             server.series.cut_off.inc_by(cut_off as u64);
             tracing::warn!(cut_off, "connections were not done in time, and are cut off");

@@ -1,16 +1,27 @@
 //! Tests that need no network and no cluster, one module per thing a user would say.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs, unreachable_pub)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "only the pure rooms do without files and clocks"
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers_over_https;
+mod ends_in_good_order;
 mod finding_codes;
+mod follows_its_files;
+mod handshakes_that_fail;
+mod holds_its_limits;
 mod house;
+mod image_names;
 mod injection_properties;
 mod injects;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;
+mod starts_or_says_why_not;
+mod tells_how_it_is;

@@ -1,7 +1,7 @@
 //! `pullcred webhook` as a process of its own, as a cluster runs it.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,34 +22,51 @@ pub struct Webhook {
 impl Webhook {
     /// Starts it with these rule documents and further arguments, and waits until it is ready.
     pub async fn start(rules: &str, arguments: &[&str]) -> Self {
-        let mut webhook = Self::spawn(rules, arguments);
-        let limit = Duration::from_secs(20);
-        wait_for("the webhook to be ready", limit, async || {
-            if let Some(status) = webhook.process.try_wait().unwrap() {
-                panic!("the webhook ended with {status}:\n{}", webhook.log());
-            }
-            (webhook.admin("/readyz").await?.0 == 200).then_some(())
-        })
-        .await;
-        webhook
+        Self::spawn(rules, arguments).ready().await
     }
 
-    /// Starts it and waits for nothing.
+    async fn ready(mut self) -> Self {
+        let limit = Duration::from_secs(20);
+        wait_for("the webhook to be ready", limit, async || {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                panic!("the webhook ended with {status}:\n{}", self.log());
+            }
+            (self.admin("/readyz").await?.0 == 200).then_some(())
+        })
+        .await;
+        self
+    }
+
+    /// Starts it with a limit on open files, and waits until it is ready.
+    pub async fn start_with_descriptors(rules: &str, most: usize) -> Self {
+        let program = env!("CARGO_BIN_EXE_pullcred");
+        Self::spawn_by(Command::new("prlimit").args([&format!("--nofile={most}:{most}"), program]), rules, &[])
+            .ready()
+            .await
+    }
+
+    /// Starts it and waits for nothing. It makes a development certificate of its own unless the arguments name another.
     pub fn spawn(rules: &str, arguments: &[&str]) -> Self {
+        Self::spawn_by(&mut Command::new(env!("CARGO_BIN_EXE_pullcred")), rules, arguments)
+    }
+
+    fn spawn_by(program: &mut Command, rules: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("rules")).unwrap();
         fs::write(path("rules/rules.yaml"), rules).unwrap();
         let log = File::create(path("log")).unwrap();
         let (port, admin_port) = (free_port(), free_port());
-        let process = Command::new(env!("CARGO_BIN_EXE_pullcred"))
+        let certs = path("certs");
+        let certificate =
+            if arguments.contains(&"--tls-cert") { vec![] } else { vec!["--dev-certs".as_ref(), certs.as_os_str()] };
+        let process = program
             .arg("webhook")
             .arg("--rules")
             .arg(path("rules"))
-            .arg("--dev-certs")
-            .arg(path("certs"))
             .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log-format", "json", "--log-level", "debug"])
+            .args(certificate)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -67,6 +84,16 @@ impl Webhook {
     /// The authority of its certificate, in PEM: what goes into `caBundle`.
     pub fn authority(&self) -> Vec<u8> {
         fs::read(self.directory.path().join("certs/ca.crt")).unwrap()
+    }
+
+    /// Where its rule documents are.
+    pub fn rules(&self) -> PathBuf {
+        self.directory.path().join("rules/rules.yaml")
+    }
+
+    /// Where its certificate files are.
+    pub fn certificates(&self) -> PathBuf {
+        self.directory.path().join("certs")
     }
 
     /// Everything that it has logged.
