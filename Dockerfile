@@ -18,7 +18,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp "target/$triple/release/pullcred" /pullcred
 
 FROM scratch
-ARG VERSION=0.1.0
+ARG VERSION=unreleased
 LABEL org.opencontainers.image.title="pullcred" \
       org.opencontainers.image.description="Every Pod gets the pull credentials its images need, and only those" \
       org.opencontainers.image.source="https://github.com/pullcred/pullcred" \
