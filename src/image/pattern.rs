@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
+use super::glob;
 use super::reference::{ImageReference, is_registry, is_repository, looks_like_registry};
 
 /// Longest pattern, in characters; the CRD's schema says the same.
@@ -102,7 +103,7 @@ impl ImagePattern {
         port == name_port
             && loop {
                 match (labels.next(), name_labels.next()) {
-                    (Some(label), Some(name)) if glob(label.as_bytes(), name.as_bytes()) => {}
+                    (Some(label), Some(name)) if glob::matches(label.as_bytes(), name.as_bytes()) == Ok(true) => {}
                     (None, None) => break true,
                     _ => break false,
                 }
@@ -113,28 +114,6 @@ impl ImagePattern {
         let mut segments = image.segments();
         self.path().is_empty() || self.path().split('/').all(|segment| segments.next() == Some(segment))
     }
-}
-
-/// Whether a label matches one that may hold `*`, each for any number of characters (`filepath.Match`, without its classes).
-fn glob(pattern: &[u8], label: &[u8]) -> bool {
-    let (mut p, mut l) = (0, 0);
-    // Where to go on when what follows the last star does not match: the star takes one more character.
-    let mut star: Option<(usize, usize)> = None;
-    while l < label.len() {
-        match (pattern.get(p), star) {
-            (Some(b'*'), _) => {
-                star = Some((p + 1, l));
-                p += 1;
-            }
-            (Some(byte), _) if *byte == label[l] => (p, l) = (p + 1, l + 1),
-            (_, Some((after, taken))) => {
-                star = Some((after, taken + 1));
-                (p, l) = (after, taken + 1);
-            }
-            _ => return false,
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
 /// A fault, and the text with that fault mended where it can be.
