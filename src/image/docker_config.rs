@@ -7,6 +7,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 
 use super::json::{self, JsonError};
@@ -39,6 +40,17 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// A credential of these.
+    pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { username: username.into(), password: password.into() }
+    }
+
+    /// Whether there is neither user name nor password. The kubelet counts such an entry as a credential all the same, and
+    /// pulls anonymously no more.
+    pub fn is_empty(&self) -> bool {
+        self.username.is_empty() && self.password.is_empty()
+    }
+
     /// The user name.
     pub fn username(&self) -> &str {
         &self.username
@@ -117,6 +129,53 @@ impl DockerConfig {
     /// The entries, by their keys as written.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Credential)> {
         self.0.iter().map(|(key, credential)| (key.as_str(), credential))
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The data of a Secret of type [`SecretType::DockerConfigJson`] with these entries, the same bytes for the same entries:
+    /// in the order of their keys, each with `username`, `password`, and the `auth` of both for readers that know no other.
+    ///
+    /// A user name with a colon cannot be told in an `auth`, which is split at the first one; that entry has none.
+    pub fn to_json(&self) -> DockerConfigJson {
+        let auths: serde_json::Map<_, _> = self
+            .entries()
+            .map(|(key, Credential { username, password })| {
+                let auth = (!username.contains(':')).then(|| BASE64_STANDARD.encode(format!("{username}:{password}")));
+                let mut entry = serde_json::json!({ "username": username, "password": password });
+                if let Some(auth) = auth {
+                    entry["auth"] = auth.into();
+                }
+                (key.to_owned(), entry)
+            })
+            .collect();
+        DockerConfigJson(serde_json::json!({ "auths": auths }).to_string())
+    }
+}
+
+impl FromIterator<(String, Credential)> for DockerConfig {
+    fn from_iter<I: IntoIterator<Item = (String, Credential)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+/// What a Secret of type [`SecretType::DockerConfigJson`] holds under `.dockerconfigjson`. It does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DockerConfigJson(String);
+
+impl DockerConfigJson {
+    /// The JSON text, with the passwords in it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DockerConfigJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DockerConfigJson(***)")
     }
 }
 

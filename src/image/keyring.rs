@@ -9,7 +9,7 @@ use super::reference::ImageReference;
 use super::url::{self, HostAndPath, NotAUrl};
 
 /// What a key that stands for Docker Hub comes down to.
-const HUB: &[u8] = b"index.docker.io";
+pub(super) const HUB: &[u8] = b"index.docker.io";
 
 /// The credentials of several docker configs.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Keyring {
 }
 
 /// What the kubelet makes of a key: host and path, without scheme, userinfo, query, fragment, and one leading `/v1` or `/v2`.
-fn reduce(key: &[u8]) -> Result<Vec<u8>, NotAUrl> {
+pub(super) fn reduce(key: &[u8]) -> Result<Vec<u8>, NotAUrl> {
     let stripped = [&b"https://"[..], b"http://"].iter().find_map(|scheme| key.strip_prefix(*scheme)).unwrap_or(key);
     let HostAndPath { mut host, path } = url::parse(stripped)?;
     let path = if path.starts_with(b"/v2/") || path.starts_with(b"/v1/") { &path[3..] } else { &path[..] };

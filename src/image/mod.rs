@@ -10,9 +10,10 @@ mod json;
 mod keyring;
 mod pattern;
 mod reference;
+mod slice;
 mod url;
 
-pub use docker_config::{Credential, DockerConfig, DockerConfigError, NotDockerConfig, SecretType};
+pub use docker_config::{Credential, DockerConfig, DockerConfigError, DockerConfigJson, NotDockerConfig, SecretType};
 pub use keyring::{Entry, Keyring, NoMatch, matches};
 pub use pattern::{ImagePattern, ImagePatternError, Specificity};
 pub use reference::{ImageReference, ImageReferenceError};

@@ -90,7 +90,7 @@ impl ImagePattern {
         self.covers_registry(image.registry()) && self.covers_repository(image)
     }
 
-    fn covers_registry(&self, registry: &str) -> bool {
+    pub(super) fn covers_registry(&self, registry: &str) -> bool {
         if self.specificity.globs.0 == 0 {
             return self.host() == registry;
         }

@@ -26,5 +26,6 @@ mod loses_no_call;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;
+mod slices;
 mod starts_or_says_why_not;
 mod tells_how_it_is;
