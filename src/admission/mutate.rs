@@ -66,19 +66,12 @@ pub(super) fn decide<'r>(
     wanted.sort_unstable_by(|a, b| all[a.0].secret_name().cmp(all[b.0].secret_name()).then_with(|| b.1.cmp(&a.1)));
     wanted.dedup_by(|next, kept| all[next.0].secret_name() == all[kept.0].secret_name());
     wanted.retain(|(index, _)| !pod.names_secret(all[*index].secret_name()));
-    sort_by_rank(&mut wanted, all);
+    rules.sort_by_rank(&mut wanted);
     verdict.missing = wanted.into_iter().map(|(index, _)| all[index].secret_name()).collect();
 
-    sort_by_rank(&mut hits, all);
+    rules.sort_by_rank(&mut hits);
     verdict.matched = hits.into_iter().map(|(index, _)| index).collect();
     Ok(verdict)
-}
-
-/// Most specific pattern first, then by the Secret's name; rules that share both stay in the order of the set.
-fn sort_by_rank(hits: &mut [Hit], rules: &[Rule]) {
-    hits.sort_unstable_by(|a, b| {
-        b.1.cmp(&a.1).then_with(|| rules[a.0].secret_name().cmp(rules[b.0].secret_name())).then(a.0.cmp(&b.0))
-    });
 }
 
 /// Every rule with a pattern that covers an image of the Pod, once each, in the order of the set; of the `PullSecret`s only

@@ -2,6 +2,7 @@
 
 mod dev_certs;
 mod generate;
+mod match_images;
 mod oracle;
 mod webhook;
 
@@ -41,6 +42,8 @@ struct LogArguments {
 enum Command {
     /// Serve AdmissionReviews over HTTPS
     Webhook(webhook::Webhook),
+    /// Say which rules and which credentials cover an image, in order, and what nearly does
+    Match(match_images::Match),
     /// Make files: definitions for the Kubernetes API, certificates, completions, a manual page
     #[command(subcommand)]
     Generate(generate::Generate),
@@ -56,6 +59,8 @@ enum Failure {
     Input(anyhow::Error),
     /// It went wrong: exit code 1.
     Fault(anyhow::Error),
+    /// The answer, which is told already, is not the good one: exit code 1.
+    Findings,
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -80,6 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match logs::start(arguments.logs.log_format, &arguments.logs.log_level) {
         Ok(()) => match arguments.command {
             Command::Webhook(webhook) => webhook.run(),
+            Command::Match(images) => images.run(),
             Command::Generate(generate) => generate.run(),
             Command::Oracle => {
                 oracle::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock())).map_err(Failure::Input)
@@ -91,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Findings) => ExitCode::FAILURE,
         Err(Failure::Input(error)) => tell(&error, USAGE),
         Err(Failure::Fault(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Fault(error)) => tell(&error, 1),

@@ -30,6 +30,14 @@ impl SecretType {
             _ => None,
         }
     }
+
+    /// The key of the Secret's data that holds the docker config.
+    pub fn data_key(self) -> &'static str {
+        match self {
+            Self::DockerConfigJson => ".dockerconfigjson",
+            Self::DockerCfg => ".dockercfg",
+        }
+    }
 }
 
 /// A user name and a password. Neither prints.

@@ -16,6 +16,8 @@ pub(super) const HUB: &[u8] = b"index.docker.io";
 pub struct Keyring {
     /// By what each key comes down to; within it, in the order in which they were added.
     entries: BTreeMap<Vec<u8>, Vec<Entry>>,
+    /// How many docker configs were added.
+    configs: usize,
 }
 
 /// A credential with the key that it was found under.
@@ -23,6 +25,8 @@ pub struct Keyring {
 pub struct Entry {
     /// The key as the docker config has it.
     pub key: String,
+    /// Which docker config that was, in the order in which they were added, from 0.
+    pub config: usize,
     /// What is behind it.
     pub credential: Credential,
 }
@@ -32,9 +36,10 @@ impl Keyring {
     pub fn add(&mut self, config: &DockerConfig) {
         for (key, credential) in config.entries() {
             let Ok(reduced) = reduce(key.as_bytes()) else { continue };
-            let entry = Entry { key: key.to_owned(), credential: credential.clone() };
+            let entry = Entry { key: key.to_owned(), config: self.configs, credential: credential.clone() };
             self.entries.entry(reduced).or_default().push(entry);
         }
+        self.configs += 1;
     }
 
     /// The credentials that cover an image, in the order in which the kubelet tries them; the same one as often as it is
@@ -106,7 +111,7 @@ impl From<BadPattern> for NoMatch {
 }
 
 /// `isDefaultRegistryMatch`: the Hub, and every registry whose name does not look like one.
-fn falls_back_to_hub(name: &str) -> bool {
+pub(super) fn falls_back_to_hub(name: &str) -> bool {
     match name.split_once('/') {
         None => !name.is_empty(),
         Some(("docker.io" | "index.docker.io", _)) => true,

@@ -8,6 +8,7 @@ mod docker_config;
 mod glob;
 mod json;
 mod keyring;
+mod near_miss;
 mod pattern;
 mod reference;
 mod slice;
@@ -15,5 +16,6 @@ mod url;
 
 pub use docker_config::{Credential, DockerConfig, DockerConfigError, DockerConfigJson, NotDockerConfig, SecretType};
 pub use keyring::{Entry, Keyring, NoMatch, matches};
+pub use near_miss::{NearMiss, key_near_miss, pattern_near_miss};
 pub use pattern::{ImagePattern, ImagePatternError, Specificity};
 pub use reference::{ImageReference, ImageReferenceError};

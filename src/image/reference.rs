@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Docker Hub, as references name it.
-const HUB: &str = "docker.io";
+pub(super) const HUB: &str = "docker.io";
 /// Another name of Docker Hub, that references replace by [`HUB`].
 const HUB_INDEX: &str = "index.docker.io";
 /// Where Docker Hub keeps images of one-part names.

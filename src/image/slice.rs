@@ -3,7 +3,7 @@
 use super::docker_config::DockerConfig;
 use super::keyring::{self, HUB};
 use super::pattern::ImagePattern;
-use super::reference::is_repository;
+use super::reference::{HUB as HUB_NAME, is_repository};
 use super::url::{self, HostAndPath};
 
 impl DockerConfig {
@@ -30,7 +30,7 @@ impl DockerConfig {
 /// Whether the pattern covers images that are looked for under the Hub's own key when nothing else covers them: those of the
 /// Hub, and those of registries without dot and port (`isDefaultRegistryMatch` in pkg/credentialprovider/keyring.go).
 fn falls_back_to_hub(pattern: &ImagePattern) -> bool {
-    !pattern.host().contains(['.', ':']) || pattern.covers_registry("docker.io")
+    !pattern.host().contains(['.', ':']) || pattern.covers_registry(HUB_NAME)
 }
 
 /// Whether some image is covered by both.

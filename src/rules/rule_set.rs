@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::rule::{Rule, RuleKind};
-use crate::image::{ImagePattern, ImageReference};
+use crate::image::{ImagePattern, ImageReference, Specificity};
 
 /// Every rule in force. Cheap to ask; made anew when a rule changes.
 #[derive(Debug, Default)]
@@ -37,6 +37,13 @@ impl RuleSet {
     /// The rules, ordered by kind, namespace and name.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Puts matches, each the place of a rule and how narrow its pattern is, into the order in which Pods get the Secrets:
+    /// the most specific pattern first, then by the Secret's name; rules that share both stay in the order of the set.
+    pub fn sort_by_rank(&self, matches: &mut [(usize, Specificity)]) {
+        let secret = |place: usize| self.rules[place].secret_name();
+        matches.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| secret(a.0).cmp(secret(b.0))).then(a.0.cmp(&b.0)));
     }
 
     /// Calls `found` with every pattern that covers `image`, and with the place in [`rules`](Self::rules) of the rule it

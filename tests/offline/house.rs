@@ -17,7 +17,7 @@ struct Room {
 }
 
 const ROOMS: &[Room] = &[
-    Room { name: "image", imports: &[], pure_with: Some(&["base64", "serde", "serde_json", "thiserror"]) },
+    Room { name: "image", imports: &[], pure_with: Some(&["base64", "serde", "serde_json", "strsim", "thiserror"]) },
     Room {
         name: "rules",
         imports: &["image"],

@@ -23,6 +23,7 @@ mod image_names;
 mod injection_properties;
 mod injects;
 mod loses_no_call;
+mod matches_images;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;
