@@ -39,7 +39,7 @@ fn lookup(c: &mut Criterion) {
             let Ok(image) = ImageReference::parse(image) else { continue };
             assert_eq!(keyring.lookup(&image).len(), usize::from(name == "one covers"));
             group.bench_function(BenchmarkId::new(name, entries), |b| {
-                b.iter(|| keyring.lookup(black_box(&image)).len())
+                b.iter(|| keyring.lookup(black_box(&image)).len());
             });
         }
     }
