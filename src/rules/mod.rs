@@ -24,9 +24,11 @@ use std::collections::BTreeMap;
 pub use duration::parse as parse_duration;
 pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
 pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
+pub use document::API_VERSION;
 pub use rule::{Mode, Rule, RuleId, RuleKind};
 pub use rule_set::RuleSet;
 pub use schema::crds;
+pub use status::{ClusterPullSecretStatus, Conflicts, PullSecretStatus};
 
 /// The labels of one Kubernetes object.
 pub type Labels = BTreeMap<String, String>;

@@ -1,0 +1,3 @@
+//! Where the credentials of rules come from.
+
+pub(super) mod secret;
