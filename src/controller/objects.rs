@@ -170,7 +170,7 @@ impl Pod {
     /// What provisioning has to know of it.
     pub(super) fn facts(self) -> PodFacts {
         let Self { metadata, spec, status } = self;
-        let is_mirror = metadata.annotations.is_some_and(|annotations| annotations.contains_key(MIRROR));
+        let is_mirror = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR));
         let mut secrets: Vec<String> =
             spec.image_pull_secrets.into_iter().flatten().filter_map(|reference| reference.name).collect();
         secrets.sort_unstable();
@@ -182,7 +182,7 @@ impl Pod {
         images.sort_unstable();
         images.dedup();
         let live = !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        PodFacts { live, secrets, images }
+        PodFacts { uid: metadata.uid.unwrap_or_default(), live, secrets, images }
     }
 }
 

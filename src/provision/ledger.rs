@@ -35,6 +35,8 @@ pub struct Standing {
     pub conflicts: BTreeSet<Name>,
     /// Where the API refuses a write, and in which words.
     pub refused: BTreeMap<Name, String>,
+    /// Where a copy is needed, none is there, and no credential is known that could be written.
+    pub unprovided: BTreeSet<Name>,
 }
 
 /// The Secrets of one name.
@@ -49,6 +51,8 @@ struct Book {
     conflicts: HashMap<Name, Name>,
     /// Places where a write was refused, with the rule and the words.
     refused: HashMap<Name, (Name, String)>,
+    /// Places of a needed copy for which nothing is known that could be written, with the rule.
+    unprovided: HashMap<Name, Name>,
 }
 
 /// Everything that decisions are made from.
@@ -206,6 +210,12 @@ impl Ledger {
         self.waiting.insert((now + pause, place.clone()));
     }
 
+    /// A write that is due is not begun yet, but after `pause`.
+    pub fn postponed(&mut self, place: &Place, now: Duration, pause: Duration) {
+        self.in_flight.remove(place);
+        self.waiting.insert((now + pause, place.clone()));
+    }
+
     fn ended(&mut self, place: &Place, now: Duration) {
         self.in_flight.remove(place);
         self.paces.entry(place.clone()).or_default().wrote(now);
@@ -253,6 +263,12 @@ impl Ledger {
             }
             _ => _ = book.conflicts.remove(&place.namespace),
         }
+        match (&want, &desired) {
+            (Want::Needed(facts), Desired::Keep(_)) if there.is_none() => {
+                book.unprovided.insert(Arc::clone(&place.namespace), facts.rule.id().name.as_str().into());
+            }
+            _ => _ = book.unprovided.remove(&place.namespace),
+        }
         let still_refused = matches!(action, Action::Create | Action::Update(_) | Action::Replace(_) | Action::Delete(_));
         if !still_refused {
             book.refused.remove(&place.namespace);
@@ -272,6 +288,7 @@ impl Ledger {
             book.there.values().filter(|there| there.owners.iter().any(|owner| **owner == *facts.uid)).count();
         let own = |(namespace, of): (&Name, &Name)| (**of == *rule).then(|| Arc::clone(namespace));
         standing.conflicts = book.conflicts.iter().filter_map(own).collect();
+        standing.unprovided = book.unprovided.iter().filter_map(own).collect();
         let refused = book.refused.iter().filter(|(_, (of, _))| **of == *rule);
         standing.refused = refused.map(|(namespace, (_, words))| (Arc::clone(namespace), words.clone())).collect();
         standing

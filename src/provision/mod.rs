@@ -8,6 +8,7 @@ mod ledger;
 mod needs;
 mod pace;
 mod plan;
+mod refresh;
 mod status;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use ledger::{Due, Ledger, Standing};
 pub use needs::{Needs, PodFacts, Want};
 pub use pace::{Pace, Rate, retry_after};
 pub use plan::{Action, Copy, Desired, Observed, Precondition, label_of, plan};
+pub use refresh::{Life, Refresh};
 pub use status::{Facts, SourceState, status};
 
 use crate::rules::Rule;

@@ -10,6 +10,8 @@ use crate::rules::{Labels, Mode, Rule, RuleId, RuleSet};
 /// What provisioning has to know of a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {
+    /// Its uid, which events about it name.
+    pub uid: String,
     /// Whether it is neither Succeeded nor Failed.
     pub live: bool,
     /// The Secrets that it references, each once.
@@ -33,6 +35,7 @@ pub enum Want<'a> {
 
 #[derive(Debug)]
 struct Pod {
+    uid: Box<str>,
     secrets: Box<[Name]>,
     images: Box<[Name]>,
     missed: Box<[Arc<RuleId>]>,
@@ -178,7 +181,7 @@ impl Needs {
                 self.dirty.insert(Place { namespace: Arc::clone(&namespace), secret: Arc::clone(secret) });
             }
         }
-        let mut pod = Pod { secrets, images, missed: Box::default() };
+        let mut pod = Pod { uid: facts.uid.as_str().into(), secrets, images, missed: Box::default() };
         pod.missed = self.missed_by(&namespace, &pod);
         for rule in &pod.missed {
             *self.missed.entry(Arc::clone(rule)).or_default() += 1;
@@ -279,10 +282,36 @@ impl Needs {
         self.missed.get(rule).copied().unwrap_or_default()
     }
 
-    /// The live Pods of a namespace that reference a Secret.
-    pub fn pods_that_need<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a str> {
+    /// The live Pods of a namespace that reference a Secret, each with its uid.
+    pub fn pods_that_need<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = (&'a str, &'a str)> {
         let pods = self.namespaces.get(&place.namespace).into_iter().flat_map(|state| &state.pods);
-        pods.filter(|(_, pod)| pod.secrets.contains(&place.secret)).map(|(name, _)| &**name)
+        pods.filter(|(_, pod)| pod.secrets.contains(&place.secret)).map(|(name, pod)| (&**name, &*pod.uid))
+    }
+
+    /// A list of all namespaces is complete: those that it did not name are gone.
+    pub fn retain_namespaces(&mut self, listed: impl Fn(&str) -> bool) {
+        let known = self.namespaces.iter().filter(|(_, state)| state.labels.is_some());
+        let gone: Vec<Name> = known.map(|(name, _)| name).filter(|name| !listed(name)).cloned().collect();
+        for name in gone {
+            self.remove_namespace(&name);
+        }
+    }
+
+    /// A list of all `PullSecret`s is complete: those that it did not name are gone.
+    pub fn retain_team_rules(&mut self, listed: impl Fn(&RuleId) -> bool) {
+        self.teams.retain(|id, _| listed(id));
+        self.set_is_stale = true;
+    }
+
+    /// A list of all Pods is complete: those that it did not name are gone.
+    pub fn retain_pods(&mut self, listed: impl Fn(&str, &str) -> bool) {
+        let all = self.namespaces.iter().flat_map(|(namespace, state)| {
+            state.pods.keys().map(move |name| (Arc::clone(namespace), name.clone()))
+        });
+        let gone: Vec<(Name, Box<str>)> = all.filter(|(namespace, name)| !listed(namespace, name)).collect();
+        for (namespace, name) in gone {
+            self.remove_pod(&namespace, &name);
+        }
     }
 
     /// After rules have changed, every Pod is looked at once, however many rules it were.

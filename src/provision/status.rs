@@ -52,6 +52,23 @@ pub struct Facts {
     pub refreshed_at: Option<Timestamp>,
 }
 
+impl Facts {
+    /// Of a rule that nothing is done for.
+    pub fn nothing(generation: Option<i64>) -> Self {
+        Self {
+            generation,
+            mode: Mode::Inject,
+            source: SourceState::Unknown,
+            not_permitted: None,
+            standing: Standing::default(),
+            outranked: (0, Vec::new()),
+            missed: 0,
+            expires_at: None,
+            refreshed_at: None,
+        }
+    }
+}
+
 /// The status that the facts amount to. `before` is what the object says: the condition keeps the time of its last change.
 pub fn status(facts: &Facts, before: Option<&ClusterPullSecretStatus>, now: Timestamp) -> ClusterPullSecretStatus {
     let (is_ready, reason, mut message) = condition(facts);

@@ -43,7 +43,8 @@ const ROOMS: &[Room] = &[
     Room { name: "provision", imports: &["image", "rules"], pure_with: Some(&["jiff", "k8s_openapi"]) },
     Room { name: "process", imports: &["rules"], pure_with: None },
     Room { name: "webhook", imports: &["rules", "admission", "pki", "process"], pure_with: None },
-    Room { name: "cli", imports: &["image", "rules", "admission", "pki", "process", "webhook"], pure_with: None },
+    Room { name: "controller", imports: &["image", "rules", "provision", "cluster", "process"], pure_with: None },
+    Room { name: "cli", imports: &["image", "rules", "admission", "pki", "process", "webhook", "controller"], pure_with: None },
 ];
 
 /// What of `std` no pure room names, with the few names inside that are only data.
