@@ -19,6 +19,10 @@
 mod support;
 
 mod cluster;
+mod copies_are_in_time;
+mod copies_are_there;
+mod copies_survive;
+mod provided;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod the_api_refuses_what_files_refuse;

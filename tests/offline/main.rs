@@ -24,6 +24,7 @@ mod injection_properties;
 mod injects;
 mod loses_no_call;
 mod matches_images;
+mod provision_properties;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;

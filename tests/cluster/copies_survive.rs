@@ -1,0 +1,111 @@
+//! Copies while controllers come and go: killed, paused, rolled, and not there at all.
+
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use super::provided::{REGISTRY, World};
+
+#[tokio::test]
+async fn a_rule_takes_its_copies_along_even_when_no_controller_runs() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    world.put_rule(&name, json!({})).await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    world.copy(&namespace, &name, "one").await;
+    drop(controller);
+    world.rules().delete(&name, &DeleteParams::default()).await.unwrap();
+    world.no_copy(&namespace, &name).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_is_replaced_and_one_that_ends_hands_over_at_once() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let mut first = world.controller().await;
+    let mut second = world.follower().await;
+    assert!(!second.leads().await);
+    world.put_source(&name, REGISTRY, "one").await;
+    world.put_rule(&name, json!({})).await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    world.copy(&namespace, &name, "one").await;
+
+    first.signal("KILL");
+    first.ended(Duration::from_secs(5)).await;
+    let killed = Instant::now();
+    world.put_source(&name, REGISTRY, "two").await;
+    world.copy(&namespace, &name, "two").await;
+    // The lease of these tests lasts four seconds.
+    assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
+    assert!(second.leads().await);
+
+    let third = world.follower().await;
+    second.signal("TERM");
+    assert!(second.ended(Duration::from_secs(5)).await.success());
+    let ended = Instant::now();
+    let third = third.leading(Duration::from_secs(5)).await;
+    assert!(ended.elapsed() < Duration::from_millis(500), "{:?}", ended.elapsed());
+    world.put_source(&name, REGISTRY, "three").await;
+    world.copy(&namespace, &name, "three").await;
+    drop(third);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_paused_and_wakes_puts_nothing_old_back() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let first = world.controller().await;
+    let second = world.follower().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    world.put_rule(&name, json!({})).await;
+    let mut namespaces = Vec::new();
+    for i in 0..20 {
+        let namespace = world.namespace(&format!("team-{i}"), json!({})).await;
+        world.put_pod(&namespace, "app", &[&name]).await;
+        world.copy(&namespace, &name, "one").await;
+        namespaces.push(namespace);
+    }
+    first.signal("STOP");
+    let _second = second.leading(Duration::from_secs(15)).await;
+    world.put_source(&name, REGISTRY, "two").await;
+    let mut versions = Vec::new();
+    for namespace in &namespaces {
+        versions.push(world.copy(namespace, &name, "two").await.resource_version());
+    }
+    first.signal("CONT");
+    crate::support::wait_for("the first to follow", Duration::from_secs(10), async || {
+        (!first.leads().await).then_some(())
+    })
+    .await;
+    // A rotation by the leader comes after whatever the woken one had still to say.
+    for (namespace, version) in namespaces.iter().zip(versions) {
+        assert_eq!(world.secret(namespace, &name).await.unwrap().resource_version(), version, "{namespace}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_controller_leaves_the_api_server_alone() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    world.put_rule(&name, json!({})).await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    let copy = world.copy(&namespace, &name, "one").await;
+    let status = world.status(&name, |status| status.namespaces == Some(1)).await;
+    let version = world.rules().get(&name).await.unwrap().resource_version();
+    let writes = controller.series("pullcred_controller_writes_total{outcome=\"done\"}").await;
+    assert!(writes >= 1.0);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.rules().get(&name).await.unwrap().resource_version(), version);
+    assert_eq!(world.rules().get(&name).await.unwrap().status, Some(status));
+    assert_eq!(world.secret(&namespace, &name).await.unwrap().resource_version(), copy.resource_version());
+    assert_eq!(controller.series("pullcred_controller_writes_total{outcome=\"done\"}").await, writes);
+}
