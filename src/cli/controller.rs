@@ -41,10 +41,20 @@ pub(super) struct Controller {
     #[arg(long, env = "PULLCRED_LEASE_DURATION", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     lease_duration: Duration,
     /// `CredentialProviderConfig` file, as the kubelet reads it
-    #[arg(long, env = "PULLCRED_CREDENTIAL_PROVIDER_CONFIG", value_name = "FILE", requires = "credential_provider_bin_dir")]
+    #[arg(
+        long,
+        env = "PULLCRED_CREDENTIAL_PROVIDER_CONFIG",
+        value_name = "FILE",
+        requires = "credential_provider_bin_dir"
+    )]
     credential_provider_config: Option<PathBuf>,
     /// Directory that holds the programs of its plugins
-    #[arg(long, env = "PULLCRED_CREDENTIAL_PROVIDER_BIN_DIR", value_name = "DIR", requires = "credential_provider_config")]
+    #[arg(
+        long,
+        env = "PULLCRED_CREDENTIAL_PROVIDER_BIN_DIR",
+        value_name = "DIR",
+        requires = "credential_provider_config"
+    )]
     credential_provider_bin_dir: Option<PathBuf>,
     /// Certificates in PEM to trust for calls to the outside, besides the bundled web roots
     #[arg(long, env = "PULLCRED_CA_FILE", value_name = "FILE")]

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::{Api, DeleteParams, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Client, Error};
@@ -68,13 +66,13 @@ async fn update(
 ) -> Result<Secret, Error> {
     let patch = kube::api::Patch::Apply(body(place, copy, config, Some(state)));
     let parameters = PatchParams::apply(MANAGER).force();
-    let request =
-        Request::new(url(place)).patch(&place.secret, &parameters, &patch).map_err(Error::BuildRequest)?;
+    let request = Request::new(url(place)).patch(&place.secret, &parameters, &patch).map_err(Error::BuildRequest)?;
     client.request(request).await
 }
 
 async fn delete(client: &Client, place: &Place, state: &Precondition) -> Result<(), Error> {
-    let preconditions = Preconditions { uid: Some(state.uid.to_string()), resource_version: Some(state.version.to_string()) };
+    let preconditions =
+        Preconditions { uid: Some(state.uid.to_string()), resource_version: Some(state.version.to_string()) };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     let request = Request::new(url(place)).delete(&place.secret, &parameters).map_err(Error::BuildRequest)?;
     client.request_text(request).await.map(drop)
@@ -118,7 +116,9 @@ async fn failed(client: &Client, due: &Due, error: Error) -> Outcome {
     match status.code {
         // Somebody else was faster, or it is not there any more: look again.
         404 | 409 => look(client, &due.place).await,
-        403 if details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")) => {
+        403 if details
+            .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")) =>
+        {
             Outcome::Failed(Duration::from_secs(5))
         }
         403 => match missing_right(client, &due.place, &due.action).await {

@@ -1,19 +1,20 @@
 //! The loop of the controller: what is seen goes into the ledger, and what is due comes out of it. Nothing is decided here.
 
 mod act;
+mod seen;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{mpsc, watch as signal};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::copies::{self, MANAGER, Outcome};
 use super::objects::{Namespace, Pod, Secret, SourceSecret};
@@ -29,6 +30,7 @@ use crate::process::accept::Heartbeat;
 use crate::process::readiness::Condition;
 use crate::provision::{Due, Facts, Ledger, Name, Needs, Place, Rate, SourceState, status};
 use crate::rules::{ClusterPullSecret, ClusterPullSecretStatus, Mode, PullSecret, Rule, RuleId, RuleKind};
+use seen::{Found, Lists, Source, Watched};
 
 /// Writes under way at once, and writes a second.
 const CONCURRENT: usize = 16;
@@ -94,63 +96,9 @@ pub struct Controller {
     out: mpsc::Sender<Seen>,
 }
 
-/// What is missing until everything has been listed once, and what a list that is coming in has named.
-#[derive(Debug, Default)]
-struct Lists {
-    rules: Listing<String>,
-    teams: Listing<RuleId>,
-    namespaces: Listing<String>,
-    pods: Listing<(String, String)>,
-}
-
-#[derive(Debug)]
-struct Listing<T> {
-    is_complete: bool,
-    named: Option<HashSet<T>>,
-}
-
-impl<T> Default for Listing<T> {
-    fn default() -> Self {
-        Self { is_complete: false, named: None }
-    }
-}
-
-impl<T: std::hash::Hash + Eq> Listing<T> {
-    fn begins(&mut self) {
-        self.named = Some(HashSet::new());
-    }
-
-    fn names(&mut self, key: impl FnOnce() -> T) {
-        if let Some(named) = &mut self.named {
-            named.insert(key());
-        }
-    }
-
-    fn ends(&mut self) -> HashSet<T> {
-        self.is_complete = true;
-        self.named.take().unwrap_or_default()
-    }
-}
-
-/// How the Secrets of a name are watched.
-#[derive(Debug)]
-enum Watched {
-    By(AbortHandle),
-    /// The API does not permit it; what to tell, and when to ask again.
-    Not { words: String, ask_at: Duration },
-}
-
-#[derive(Debug)]
-struct Source {
-    watched: Watched,
-    /// Whether the list that is coming in has named it.
-    is_named: bool,
-    /// What was found, once something was.
-    found: Option<Option<SourceSecret>>,
-}
-
 /// What a watch has seen.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is moved once, and most of them are Pods")]
 enum Seen {
     Rule(Change<ClusterPullSecret>),
     Team(Change<PullSecret>),
@@ -298,7 +246,7 @@ impl Controller {
         let wrap = move |change| Seen::Source(name.clone(), change);
         let task = watch(api, named(secret), WhenDenied::End, self.out.clone(), wrap);
         let watched = Watched::By(self.watches.spawn(task));
-        let found = self.sources.remove(secret).and_then(|source| source.found);
+        let found = self.sources.remove(secret).map_or(Found::NotYet, |source| source.found);
         self.sources.insert(secret.to_owned(), Source { watched, is_named: false, found });
     }
 
@@ -306,7 +254,8 @@ impl Controller {
     fn tend_watches(&mut self) {
         let valid = || self.rules.values().filter_map(|known| Some((known, known.rule.as_ref().ok()?)));
         let names: HashSet<String> = valid().map(|(_, rule)| rule.secret_name().to_owned()).collect();
-        let sources: HashSet<String> = valid().filter_map(|(known, _)| Some(known.origin.secret()?.to_owned())).collect();
+        let sources: HashSet<String> =
+            valid().filter_map(|(known, _)| Some(known.origin.secret()?.to_owned())).collect();
         let end = |watched: &Watched| {
             if let Watched::By(handle) = watched {
                 handle.abort();
@@ -372,7 +321,8 @@ impl Controller {
                 }
                 Change::ListEnds => {
                     let named = self.lists.pods.ends();
-                    let is_named = |namespace: &str, name: &str| named.contains(&(namespace.to_owned(), name.to_owned()));
+                    let is_named =
+                        |namespace: &str, name: &str| named.contains(&(namespace.to_owned(), name.to_owned()));
                     self.ledger.needs.retain_pods(is_named);
                     self.say_what_is_listed();
                 }
@@ -412,12 +362,11 @@ impl Controller {
 
     fn put_rule(&mut self, name: &str, document: ClusterPullSecret) {
         let now = self.now();
-        let is_other = match self.rules.get_mut(name) {
-            Some(known) => known.update(document, now),
-            None => {
-                self.rules.insert(name.into(), Known::new(document, now));
-                true
-            }
+        let is_other = if let Some(known) = self.rules.get_mut(name) {
+            known.update(document, now)
+        } else {
+            self.rules.insert(name.into(), Known::new(document, now));
+            true
         };
         let Some(known) = self.rules.get(name).filter(|_| is_other) else { return };
         match (known.facts(), &known.rule) {
@@ -494,11 +443,10 @@ impl Controller {
             }
             Change::Put(object) => {
                 source.is_named = true;
-                source.found = Some(Some(object));
+                source.found = Found::There(Box::new(object));
             }
-            Change::Gone(_) => source.found = Some(None),
             Change::ListEnds if source.is_named => return,
-            Change::ListEnds => source.found = Some(None),
+            Change::Gone(_) | Change::ListEnds => source.found = Found::Absent,
             Change::Denied => {
                 let words = format!(
                     "The controller may not read Secret {name} in namespace {}: add {name} to the value sourceSecretNames \
@@ -522,13 +470,17 @@ impl Controller {
         let now = self.now();
         let Some(known) = self.rules.get_mut(rule) else { return };
         let Some(source) = known.origin.secret().and_then(|name| self.sources.get(name)) else { return };
-        let Some(found) = &source.found else { return };
+        let found = match &source.found {
+            Found::NotYet => return,
+            Found::Absent => None,
+            Found::There(found) => Some(&**found),
+        };
         if let Origin::Google { .. } = known.origin {
             // Another key is asked with at once.
             known.key_is_there(now);
             return;
         }
-        let fingerprint = known.read_secret(found.as_ref(), &self.setup.release_namespace, Timestamp::now());
+        let fingerprint = known.read_secret(found, &self.setup.release_namespace, Timestamp::now());
         if fingerprint.is_some() {
             self.ledger.set_material(rule, fingerprint);
         }

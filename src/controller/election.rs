@@ -128,7 +128,8 @@ impl Election {
         let before = seen.and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let is_ours = before.holder_identity.as_deref() == Some(self.identity.as_str());
         let transitions = before.lease_transitions.unwrap_or_default();
-        let seconds = self.duration.as_secs_f64().ceil() as i32;
+        // Rounded up, as the Lease holds whole seconds.
+        let seconds = i32::try_from(self.duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
         let spec = LeaseSpec {
             holder_identity: Some(if is_held { self.identity.clone() } else { String::new() }),
             lease_duration_seconds: Some(if is_held { seconds } else { 1 }),
@@ -138,16 +139,12 @@ impl Election {
             ..before
         };
         let parameters = PostParams::default();
-        match seen {
-            Some(lease) => {
-                let lease = Lease { metadata: lease.metadata.clone(), spec: Some(spec) };
-                self.leases.replace(LEASE, &parameters, &lease).await
-            }
-            None => {
-                let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
-                self.leases.create(&parameters, &Lease { metadata, spec: Some(spec) }).await
-            }
+        if let Some(lease) = seen {
+            let lease = Lease { metadata: lease.metadata.clone(), spec: Some(spec) };
+            return self.leases.replace(LEASE, &parameters, &lease).await;
         }
+        let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
+        self.leases.create(&parameters, &Lease { metadata, spec: Some(spec) }).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
@@ -233,7 +234,7 @@ impl Secret {
 }
 
 /// A Secret beside pullcred that holds the credential of a rule.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(super) struct SourceSecret {
     #[serde(deserialize_with = "meta")]
     pub(super) metadata: ObjectMeta,
@@ -243,4 +244,10 @@ pub(super) struct SourceSecret {
     /// Its data.
     #[serde(default)]
     pub(super) data: Option<BTreeMap<String, ByteString>>,
+}
+
+impl fmt::Debug for SourceSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourceSecret(***)")
+    }
 }

@@ -34,7 +34,9 @@ impl Origin {
             Self::Unmanaged
         } else if let Some(plugin) = &source.credential_provider {
             Self::Plugin(plugin.name.clone().unwrap_or_default())
-        } else if let Some(key) = source.google_service_account_key.as_ref().and_then(|google| google.secret_ref.as_ref()) {
+        } else if let Some(key) =
+            source.google_service_account_key.as_ref().and_then(|google| google.secret_ref.as_ref())
+        {
             Self::Google { secret: key.name.clone().unwrap_or_default(), key: key.key.clone() }
         } else {
             let name = source.secret_ref.as_ref().and_then(|secret| secret.name.clone());
@@ -143,7 +145,7 @@ impl Known {
             Ok(config) => {
                 self.state = SourceState::Good;
                 self.expires_at = None;
-                self.put(&config, now)
+                Some(self.put(&config, now))
             }
             Err(state) => {
                 self.state = state;
@@ -153,7 +155,12 @@ impl Known {
     }
 
     /// A plugin or a key has been asked, since `asked` by the wall clock. Gives what `read_secret` gives.
-    pub(super) fn fetched(&mut self, answer: Result<Fetched, SourceState>, asked: Timestamp, now: Duration) -> Option<u64> {
+    pub(super) fn fetched(
+        &mut self,
+        answer: Result<Fetched, SourceState>,
+        asked: Timestamp,
+        now: Duration,
+    ) -> Option<u64> {
         self.is_asking = false;
         let fingerprint = self.answered(answer, asked, now);
         if std::mem::take(&mut self.is_outdated) {
@@ -178,7 +185,7 @@ impl Known {
                 };
                 self.state = SourceState::Good;
                 self.refreshed_at = None;
-                self.put(&auths, asked)
+                Some(self.put(&auths, asked))
             }
             Err(state) => {
                 refresh.failed(now);
@@ -188,7 +195,7 @@ impl Known {
         }
     }
 
-    fn put(&mut self, config: &DockerConfig, now: Timestamp) -> Option<u64> {
+    fn put(&mut self, config: &DockerConfig, now: Timestamp) -> u64 {
         let json = config.to_json();
         let is_same = self.config.as_deref() == Some(&json);
         // A restart reads what is there already: that is no refreshment.
@@ -197,7 +204,7 @@ impl Known {
         }
         let hash = fingerprint(json.expose().as_bytes());
         self.config = Some(Arc::new(json));
-        Some(hash)
+        hash
     }
 }
 

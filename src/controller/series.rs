@@ -51,7 +51,11 @@ impl Series {
         let Self { leading, writes, fetches, copies, conflicts, missed } = series.clone();
         registry.register("controller_leading", "Whether this process leads", leading);
         registry.register("controller_writes", "Writes of copies, by outcome", writes);
-        registry.register("controller_fetches", "Credentials asked for from plugins and with keys, by outcome", fetches);
+        registry.register(
+            "controller_fetches",
+            "Credentials asked for from plugins and with keys, by outcome",
+            fetches,
+        );
         registry.register("controller_copies", "Copies that are there", copies);
         registry.register("controller_conflicts", "Secrets of others in the place of needed copies", conflicts);
         registry.register("controller_missed_pods", "Pods that a rule covers and that lack its reference", missed);

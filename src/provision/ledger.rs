@@ -104,7 +104,8 @@ impl Ledger {
         if let Some(listed) = book.listed.take() {
             book.there.retain(|namespace, _| listed.contains(namespace));
         }
-        let there = book.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(&name) });
+        let there =
+            book.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(&name) });
         self.dirty.extend(there);
         self.needs.every_namespace_is_dirty(&name);
     }
@@ -239,7 +240,12 @@ impl Ledger {
             None => Desired::Keep(Arc::clone(uid)),
         };
         let desired = match &want {
-            Want::Unknown => return (Action::Nothing, Desired::Absent),
+            Want::Unknown => {
+                book.conflicts.remove(&place.namespace);
+                book.unprovided.remove(&place.namespace);
+                book.refused.remove(&place.namespace);
+                return (Action::Nothing, Desired::Absent);
+            }
             Want::NotServed => Desired::Absent,
             Want::Needed(facts) => copy(&facts.rule.id().name, &facts.uid),
             Want::Unused(facts) => match there {
@@ -269,7 +275,8 @@ impl Ledger {
             }
             _ => _ = book.unprovided.remove(&place.namespace),
         }
-        let still_refused = matches!(action, Action::Create | Action::Update(_) | Action::Replace(_) | Action::Delete(_));
+        let still_refused =
+            matches!(action, Action::Create | Action::Update(_) | Action::Replace(_) | Action::Delete(_));
         if !still_refused {
             book.refused.remove(&place.namespace);
         }

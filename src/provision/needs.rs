@@ -153,6 +153,8 @@ impl Needs {
     pub fn remove_namespace(&mut self, name: &str) {
         let Some((name, namespace)) = self.namespaces.get_key_value(name) else { return };
         let name = Arc::clone(name);
+        let place = |secret: &Name| Place { namespace: Arc::clone(&name), secret: Arc::clone(secret) };
+        self.dirty.extend(self.by_secret.keys().map(place));
         if namespace.pods.is_empty() {
             self.namespaces.remove(&name);
         } else if let Some(namespace) = self.namespaces.get_mut(&name) {
@@ -305,9 +307,10 @@ impl Needs {
 
     /// A list of all Pods is complete: those that it did not name are gone.
     pub fn retain_pods(&mut self, listed: impl Fn(&str, &str) -> bool) {
-        let all = self.namespaces.iter().flat_map(|(namespace, state)| {
-            state.pods.keys().map(move |name| (Arc::clone(namespace), name.clone()))
-        });
+        let all = self
+            .namespaces
+            .iter()
+            .flat_map(|(namespace, state)| state.pods.keys().map(move |name| (Arc::clone(namespace), name.clone())));
         let gone: Vec<(Name, Box<str>)> = all.filter(|(namespace, name)| !listed(namespace, name)).collect();
         for (namespace, name) in gone {
             self.remove_pod(&namespace, &name);

@@ -27,6 +27,7 @@ pub struct Copy {
 
 /// A Secret that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "they are facts that have nothing to do with one another")]
 pub struct Observed {
     /// Its uid.
     pub uid: Box<str>,
@@ -90,9 +91,8 @@ pub fn plan(desired: &Desired, observed: Option<&Observed>, is_rule: impl Fn(&st
     let state = Precondition { uid: there.uid.clone(), version: there.version.clone() };
     let owned_by = |uid: &str| there.owners.iter().all(|owner| **owner == *uid);
     match desired {
-        Desired::Absent => Action::Delete(state),
         Desired::Keep(uid) if owned_by(uid) => Action::Nothing,
-        Desired::Keep(_) => Action::Delete(state),
+        Desired::Absent | Desired::Keep(_) => Action::Delete(state),
         Desired::Copy(copy) if !owned_by(&copy.rule_uid) || there.immutable || !there.is_docker_config => {
             Action::Replace(state)
         }

@@ -174,10 +174,7 @@ mod tests {
                 Facts { source: SourceState::Missing(words()), not_permitted: Some(words()), ..facts() },
                 ("False", "NotPermitted"),
             ),
-            (
-                Facts { source: SourceState::Unmanaged, not_permitted: Some(words()), ..facts() },
-                ("True", "Unmanaged"),
-            ),
+            (Facts { source: SourceState::Unmanaged, not_permitted: Some(words()), ..facts() }, ("True", "Unmanaged")),
             (Facts { mode: Mode::Shadow, source: SourceState::Missing(words()), ..facts() }, ("True", "Shadow")),
         ] {
             let status = status(&facts, None, Timestamp::UNIX_EPOCH);
@@ -188,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_conflict_leaves_a_rule_ready_and_ten_are_named() {
-        let mut standing = Standing::default();
-        standing.conflicts = (0..12).map(|i| format!("team-{i:02}").into()).collect();
+        let conflicts = (0..12).map(|i| format!("team-{i:02}").into()).collect();
+        let standing = Standing { conflicts, ..Standing::default() };
         let status = status(&Facts { standing, ..facts() }, None, Timestamp::UNIX_EPOCH);
         assert_eq!(status.conditions.unwrap()[0].status, "True");
         let conflicts = status.conflicts.unwrap();

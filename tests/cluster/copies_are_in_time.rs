@@ -51,7 +51,8 @@ async fn create(client: Client, namespace: String, secret: String) -> (String, I
 /// Creates namespaces with one Pod each, this far apart, and gives the delays in ascending order. `midway` happens halfway.
 async fn delays(world: &World, name: &str, apart: Duration, midway: impl AsyncFnOnce()) -> Vec<Duration> {
     let count = pods();
-    let version = world.secrets("default").list(&kube::api::ListParams::default()).await.unwrap().metadata.resource_version;
+    let version =
+        world.secrets("default").list(&kube::api::ListParams::default()).await.unwrap().metadata.resource_version;
     let mut watching = JoinSet::new();
     watching.spawn(arrivals(world.client.clone(), name.to_owned(), version.unwrap(), count));
     let mut creating = JoinSet::new();
@@ -84,7 +85,8 @@ async fn delays(world: &World, name: &str, apart: Duration, midway: impl AsyncFn
 }
 
 /// Pods that were created one after another.
-static CREATED: std::sync::LazyLock<std::sync::Mutex<HashMap<String, Instant>>> = std::sync::LazyLock::new(Default::default);
+static CREATED: std::sync::LazyLock<std::sync::Mutex<HashMap<String, Instant>>> =
+    std::sync::LazyLock::new(Default::default);
 
 fn created_at((namespace, at): (String, Instant)) {
     CREATED.lock().unwrap().insert(namespace, at);

@@ -127,9 +127,8 @@ async fn a_persons_secret_is_never_touched_not_even_with_the_very_bytes_of_the_c
     for namespace in [&theirs, &same] {
         world.put_pod(namespace, "app", &[&name]).await;
     }
-    let status = world
-        .status(&name, |status| status.conflicts.as_ref().is_some_and(|conflicts| conflicts.count == 2))
-        .await;
+    let status =
+        world.status(&name, |status| status.conflicts.as_ref().is_some_and(|conflicts| conflicts.count == 2)).await;
     assert_eq!(status.conflicts.unwrap().namespaces, [same.clone(), theirs.clone()]);
     assert_eq!(status.conditions.unwrap()[0].status, "True");
     assert_eq!(status.namespaces, Some(1));
@@ -189,9 +188,8 @@ async fn a_shadow_rule_has_no_copies_and_an_eager_one_needs_no_pods() {
     let _controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
     let namespace = world.namespace("team", json!({"of": name})).await;
-    let spec = |mode: &str| {
-        json!({"mode": mode, "distribution": "Eager", "namespaceSelector": {"matchLabels": {"of": name}}})
-    };
+    let spec =
+        |mode: &str| json!({"mode": mode, "distribution": "Eager", "namespaceSelector": {"matchLabels": {"of": name}}});
     world.put_rule(&name, spec("Inject")).await;
     world.copy(&namespace, &name, "one").await;
     world.put_rule(&name, spec("Shadow")).await;

@@ -107,5 +107,6 @@ async fn an_idle_controller_leaves_the_api_server_alone() {
     assert_eq!(world.rules().get(&name).await.unwrap().resource_version(), version);
     assert_eq!(world.rules().get(&name).await.unwrap().status, Some(status));
     assert_eq!(world.secret(&namespace, &name).await.unwrap().resource_version(), copy.resource_version());
-    assert_eq!(controller.series("pullcred_controller_writes_total{outcome=\"done\"}").await, writes);
+    let later = controller.series("pullcred_controller_writes_total{outcome=\"done\"}").await;
+    assert!((later - writes).abs() < 0.5, "{} writes while nothing happened", later - writes);
 }

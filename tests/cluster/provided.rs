@@ -186,11 +186,19 @@ impl World {
 }
 
 pub fn reason_of(status: &ClusterPullSecretStatus) -> &str {
-    status.conditions.as_ref().and_then(|conditions| conditions.first()).map_or("", |condition| condition.reason.as_str())
+    status
+        .conditions
+        .as_ref()
+        .and_then(|conditions| conditions.first())
+        .map_or("", |condition| condition.reason.as_str())
 }
 
 pub fn message_of(status: &ClusterPullSecretStatus) -> &str {
-    status.conditions.as_ref().and_then(|conditions| conditions.first()).map_or("", |condition| condition.message.as_str())
+    status
+        .conditions
+        .as_ref()
+        .and_then(|conditions| conditions.first())
+        .map_or("", |condition| condition.message.as_str())
 }
 
 /// The docker config of a Secret.

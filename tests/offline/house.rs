@@ -44,7 +44,11 @@ const ROOMS: &[Room] = &[
     Room { name: "process", imports: &["rules"], pure_with: None },
     Room { name: "webhook", imports: &["rules", "admission", "pki", "process"], pure_with: None },
     Room { name: "controller", imports: &["image", "rules", "provision", "cluster", "process"], pure_with: None },
-    Room { name: "cli", imports: &["image", "rules", "admission", "pki", "process", "webhook", "controller"], pure_with: None },
+    Room {
+        name: "cli",
+        imports: &["image", "rules", "admission", "pki", "process", "webhook", "controller"],
+        pure_with: None,
+    },
 ];
 
 /// What of `std` no pure room names, with the few names inside that are only data.

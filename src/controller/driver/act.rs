@@ -1,11 +1,11 @@
 //! What the loop sets going, and what comes back: writes, questions to sources and to the API, statuses and events.
 
 use super::{
-    ASK_AGAIN, Arc, Asked, CONCURRENT, ClusterPullSecretStatus, Controller, Done, Due, Duration, Facts, HashMap,
-    ImagePattern, Known, Mode, Name, News, ObjectReference, Origin, Outcome, Place, STATUS_EVERY, SourceState, Timestamp,
-    Watched, Written, copies, google, plugin, report, status, whole_seconds,
+    ASK_AGAIN, Arc, Asked, CONCURRENT, ClusterPullSecretStatus, Controller, Done, Due, Duration, Facts, Found, HashMap,
+    ImagePattern, Known, Mode, Name, News, ObjectReference, Origin, Outcome, Place, STATUS_EVERY, SourceState,
+    Timestamp, Watched, Written, copies, google, plugin, report, status, whole_seconds,
 };
-use crate::provision::Action;
+use crate::provision::{Action, Refresh};
 
 /// A copy that waits for a fresh credential looks again after so long.
 const WAIT_FOR_CREDENTIAL: Duration = Duration::from_millis(100);
@@ -59,9 +59,10 @@ impl Controller {
     pub(super) fn fetch_what_is_due(&mut self) {
         let now = self.now();
         let is_due = |known: &Known| {
-            !known.is_asking && known.refresh.as_ref().and_then(|refresh| refresh.next()).is_some_and(|next| next <= now)
+            !known.is_asking && known.refresh.as_ref().and_then(Refresh::next).is_some_and(|next| next <= now)
         };
-        let due: Vec<Name> = self.rules.iter().filter(|(_, known)| is_due(known)).map(|(name, _)| Arc::clone(name)).collect();
+        let due: Vec<Name> =
+            self.rules.iter().filter(|(_, known)| is_due(known)).map(|(name, _)| Arc::clone(name)).collect();
         for rule in due {
             self.fetch(&rule, now);
         }
@@ -113,8 +114,11 @@ impl Controller {
 
     fn google_key(&self, secret: &str, key: &str) -> Result<google::ServiceAccountKey, SourceState> {
         let namespace = &self.setup.release_namespace;
-        let found = self.sources.get(secret).and_then(|source| source.found.as_ref());
-        let Some(found) = found else { return Err(SourceState::Unknown) };
+        let found = match self.sources.get(secret).map(|source| &source.found) {
+            Some(Found::There(found)) => Some(&**found),
+            Some(Found::Absent) => None,
+            Some(Found::NotYet) | None => return Err(SourceState::Unknown),
+        };
         let Some(found) = found else {
             return Err(SourceState::Missing(format!(
                 "Secret {secret} is not in namespace {namespace}: create it there with `kubectl create secret generic \
@@ -213,7 +217,8 @@ impl Controller {
                 if let (true, Some(copy)) = (is_replaced, &due.copy)
                     && let Some(known) = self.rules.get(&copy.rule)
                 {
-                    let note = format!("Secret {secret} in namespace {namespace} could not be changed and was replaced.");
+                    let note =
+                        format!("Secret {secret} in namespace {namespace} could not be changed and was replaced.");
                     let news = News { is_bad: false, reason: "CopyReplaced".to_owned(), note };
                     self.publish(report::reference(&known.document), news);
                 }
@@ -303,7 +308,8 @@ impl Controller {
             _ => None,
         };
         let of_source = known.origin.secret().and_then(|secret| self.sources.get(secret));
-        let not_permitted = words(self.names.get(rule.secret_name())).or(words(of_source.map(|source| &source.watched)));
+        let not_permitted =
+            words(self.names.get(rule.secret_name())).or(words(of_source.map(|source| &source.watched)));
         let standing = self.ledger.standing(name);
         let problem = not_permitted.clone().or_else(|| match &known.state {
             SourceState::Good | SourceState::Unknown | SourceState::Unmanaged => None,

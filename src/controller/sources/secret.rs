@@ -27,8 +27,8 @@ pub(in crate::controller) fn read(
     };
     let data = secret.data.as_ref().and_then(|data| data.get(kind.data_key()));
     let data = data.ok_or_else(|| invalid(format!("has no key {}.", kind.data_key())))?;
-    let config =
-        DockerConfig::parse(kind, &data.0).map_err(|error| invalid(format!("cannot be read by the kubelet: {error}.")))?;
+    let config = DockerConfig::parse(kind, &data.0)
+        .map_err(|error| invalid(format!("cannot be read by the kubelet: {error}.")))?;
     if config.is_empty() {
         return Err(invalid("holds no credential.".to_owned()));
     }
