@@ -27,6 +27,8 @@ pub(super) enum Outcome {
     NotPermitted(String),
     /// It failed for a reason that may pass. Try again after so long.
     Failed(Duration),
+    /// The API server has too much to do. Write nothing at all for so long.
+    Overloaded(Duration),
 }
 
 /// Carries out a write that is due. `config` is the docker config of the copy, when there is one to write.
@@ -127,10 +129,11 @@ async fn failed(client: &Client, due: &Due, error: Error) -> Outcome {
             None => Outcome::Refused(status.message.clone()),
         },
         400 | 413 | 422 => Outcome::Refused(status.message.clone()),
-        _ => {
+        429 | 503 => {
             let seconds = details.map_or(0, |details| u64::from(details.retry_after_seconds));
-            Outcome::Failed(Duration::from_secs(seconds.max(1)))
+            Outcome::Overloaded(Duration::from_secs(seconds.max(1)))
         }
+        _ => Outcome::Failed(Duration::from_secs(1)),
     }
 }
 

@@ -78,7 +78,10 @@ impl Known {
     /// A rule that was not known before.
     pub(super) fn new(document: ClusterPullSecret, now: Duration) -> Self {
         let origin = Origin::of(&document);
+        let rule = rule_of(&document);
         let refresh = match origin {
+            // Nobody is asked for a rule that is left out.
+            _ if rule.is_err() => None,
             Origin::Plugin(_) => Some(Refresh::at_once(now)),
             // As soon as the key is there.
             Origin::Google { .. } => Some(Refresh::default()),
@@ -87,7 +90,7 @@ impl Known {
         let state = if origin == Origin::Unmanaged { SourceState::Unmanaged } else { SourceState::Unknown };
         let status = document.status.as_ref();
         Self {
-            rule: rule_of(&document),
+            rule,
             // What the last leader said stays true until something is read or fetched anew.
             expires_at: status.and_then(|status| Some(status.expires_at.as_ref()?.0)),
             refreshed_at: status.and_then(|status| Some(status.refreshed_at.as_ref()?.0)),
@@ -132,7 +135,7 @@ impl Known {
     pub(super) fn key_is_there(&mut self, now: Duration) {
         if self.is_asking {
             self.is_outdated = true;
-        } else {
+        } else if self.rule.is_ok() {
             self.refresh = Some(Refresh::at_once(now));
         }
     }

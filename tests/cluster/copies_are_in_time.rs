@@ -151,7 +151,7 @@ async fn a_rotation_writes_each_copy_once() {
     .await;
     let took = begun.elapsed();
     let written = writes().await - before;
-    println!("{count} copies rotated in {took:?} by {written} writes");
+    println!("{count} copies rotated in {took:?} by {written} writes; {}", controller.memory());
     let after: HashMap<_, _> = copies().await.map(|secret| (secret.namespace(), secret.uid())).collect();
     assert_eq!(after, uids);
     assert_eq!(uids.len(), count);

@@ -67,7 +67,12 @@ impl World {
 
     /// One that leads only when no other does.
     pub async fn follower(&self) -> Controller {
-        Controller::start(&self.kubeconfig, &self.release, &["--lease-duration", "4s"]).await
+        self.controller_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn controller_with(&self, arguments: &[&str]) -> Controller {
+        Controller::start(&self.kubeconfig, &self.release, &[&["--lease-duration", "4s"], arguments].concat()).await
     }
 
     pub async fn create_namespace(&self, name: &str, labels: Value) {

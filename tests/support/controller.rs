@@ -75,6 +75,13 @@ impl Controller {
         line.unwrap_or_else(|| panic!("no series {name} in\n{text}")).parse().unwrap()
     }
 
+    /// What memory it has, and had at most, as Linux tells.
+    pub fn memory(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether it leads.
     pub async fn leads(&self) -> bool {
         self.series("pullcred_controller_leading").await > 0.0

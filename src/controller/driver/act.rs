@@ -233,6 +233,11 @@ impl Controller {
                 tracing::error!(namespace, secret, "{words}");
                 self.ledger.refused(place, now, words);
             }
+            Outcome::Overloaded(pause) => {
+                writes.of(Written::Failed).inc();
+                self.rate_permits = self.rate_permits.max(now + pause);
+                self.ledger.postponed(place, now, pause);
+            }
             Outcome::Failed(pause) => {
                 writes.of(Written::Failed).inc();
                 self.ledger.failed(place, now, pause);
