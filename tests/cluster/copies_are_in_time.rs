@@ -143,7 +143,7 @@ async fn a_rotation_writes_each_copy_once() {
     let before = writes().await;
     let begun = Instant::now();
     world.put_source(&name, REGISTRY, "two").await;
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_secs(60 + count as u64 / 100);
     crate::support::wait_for("the rotation", limit, async || {
         let mut copies = copies().await;
         copies.all(|copy| super::provided::password_of(&copy, REGISTRY).as_deref() == Some("two")).then_some(())
