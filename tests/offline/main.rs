@@ -22,7 +22,6 @@ mod house;
 mod image_names;
 mod injection_properties;
 mod injects;
-mod loses_no_call;
 mod matches_images;
 mod rule_files;
 mod rule_matching;
