@@ -317,7 +317,7 @@ async fn twenty_five_connections_are_kept_for_ninety_seconds() {
         let all = Arc::new(Barrier::new(40));
         vec![Act::Together(all); 80]
     };
-    for (caller, webhook) in &both("pool.test.io", script).await {
+    join_all(both("pool.test.io", script).await.iter().map(async |(caller, webhook)| {
         for connections in [40, 55] {
             let made = join_all((0..40).map(|number| caller.call(number))).await;
             assert_eq!(made, [true; 40]);
@@ -330,7 +330,8 @@ async fn twenty_five_connections_are_kept_for_ninety_seconds() {
         let idle = webhook.idle.lock().unwrap();
         let kept = idle.iter().filter(|time| (88..95).contains(&time.as_secs())).count();
         assert_eq!((kept, idle.iter().filter(|time| time.as_secs() < 5).count()), (25, 30), "{idle:?}");
-    }
+    }))
+    .await;
 }
 
 /// All webhooks of one request share 34 s: the second is told what the first has left.

@@ -11,6 +11,8 @@
 mod support;
 
 mod loses_no_call;
+mod measure;
+mod stays_as_it_was;
 
 /// One load at a time: each would measure the others.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
