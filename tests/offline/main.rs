@@ -11,6 +11,7 @@
 mod support;
 
 mod answers_over_https;
+mod callers_that_are_slow_or_gone;
 mod credentials;
 mod ends_in_good_order;
 mod finding_codes;
