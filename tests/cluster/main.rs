@@ -18,6 +18,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calls_as_the_api_server_does;
 mod cluster;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
