@@ -3,9 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullcred::image::{
-    Credential, DockerConfig, ImagePattern, ImageReference, Keyring, SecretType, key_near_miss,
-};
+use pullcred::image::{Credential, DockerConfig, ImagePattern, ImageReference, Keyring, SecretType, key_near_miss};
 
 const IMAGES: [&str; 5] = ["nginx", "a.io/team/app", "a.b.io/x", "localhost:5000/app", "A/x"];
 
