@@ -18,6 +18,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calls_as_the_api_server_does;
 mod cluster;
 mod copies_are_in_time;
 mod copies_are_there;
@@ -27,5 +28,6 @@ mod copies_within_rights;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod provided;
+mod recorded_reviews;
 mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;

@@ -10,7 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod allocates_little;
 mod answers_over_https;
+mod callers_that_are_slow_or_gone;
 mod credentials;
 mod ends_in_good_order;
 mod finding_codes;
@@ -22,7 +24,6 @@ mod house;
 mod image_names;
 mod injection_properties;
 mod injects;
-mod loses_no_call;
 mod matches_images;
 mod provision_properties;
 mod rule_files;
