@@ -156,7 +156,7 @@ fn validate(written: Written, path: &FieldPath, problems: &mut Vec<Problem>) -> 
     let Written { name, api_version, match_images, default_cache_duration, args, env } = written;
     match name.as_str() {
         "" => {
-            report(Code::Missing, path.field("name"), "is missing: write the name of the plugin's program".to_owned())
+            report(Code::Missing, path.field("name"), "is missing: write the name of the plugin's program".to_owned());
         }
         "." | ".." => report(Code::Name, path.field("name"), format!("{} is no program's name", quoted(&name))),
         name if name.contains(['/', ' ']) => {

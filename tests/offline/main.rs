@@ -11,11 +11,13 @@
 mod support;
 
 mod answers_over_https;
+mod credential_providers;
 mod credentials;
 mod ends_in_good_order;
 mod finding_codes;
 mod follows_its_files;
 mod generates;
+mod google_keys;
 mod handshakes_that_fail;
 mod holds_its_limits;
 mod house;

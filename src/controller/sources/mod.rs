@@ -59,16 +59,14 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// Text from outside without what may be a credential: any piece of it that `secret` holds too is `***`.
+/// Text from outside without what may be a credential: every piece of `secret` that it holds is `***`.
 fn without(text: &str, secret: &str) -> String {
     /// What is shorter is a word of the language more likely than a password.
     const SHORTEST: usize = 6;
-    let parts_words = |c: char| c.is_whitespace() || "\"'`{}[]()<>,;:=&".contains(c);
-    let secrets: std::collections::HashSet<&str> =
-        secret.split(parts_words).filter(|word| word.len() >= SHORTEST).collect();
-    let pieces = text.split_inclusive(parts_words).map(|piece| {
-        let word = piece.trim_end_matches(parts_words);
-        if secrets.contains(word) { format!("***{}", &piece[word.len()..]) } else { piece.to_owned() }
-    });
-    pieces.collect()
+    let parts = |c: char| c.is_whitespace() || c.is_control() || "\"'`{}[]()<>,;:=&".contains(c);
+    let mut pieces: Vec<&str> =
+        secret.split(parts).filter(|piece| piece.len() >= SHORTEST && text.contains(*piece)).collect();
+    // One may hold another.
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
+    pieces.into_iter().fold(text.to_owned(), |text, piece| text.replace(piece, "***"))
 }
