@@ -25,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use super::handshake::Failure;
-use super::limits::{READ_BUFFER, UNACKNOWLEDGED};
+use super::limits::READ_BUFFER;
 use super::server::Server;
 use super::status::status;
 use crate::process::shutdown::Stage;
@@ -37,7 +37,7 @@ const TLS_HANDSHAKE: u8 = 22;
 pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, peer: SocketAddr) {
     server.series.accepted.inc();
     let _open = Open::count(&server);
-    if let Err(error) = prepare(&stream) {
+    if let Err(error) = prepare(&stream, server.limits.unacknowledged) {
         tracing::debug!(%peer, %error, "a connection ended before it began");
         return;
     }
@@ -83,13 +83,14 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Small answers leave at once, and a peer that is gone is noticed.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Small answers leave at once, and a peer that is gone, or reads next to nothing, is noticed.
+fn prepare(stream: &TcpStream, unacknowledged: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED).with_interval(UNACKNOWLEDGED / 3))?;
+    let interval = (unacknowledged / 3).max(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(unacknowledged).with_interval(interval))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_user_timeout(Some(unacknowledged))?;
     Ok(())
 }
 

@@ -9,10 +9,6 @@ pub(super) const BODY: usize = 8 << 20;
 /// something large.
 pub(super) const READ_BUFFER: usize = 16 << 10;
 
-/// How long a peer may acknowledge nothing that we send, and how long it may be silent before the kernel asks whether it is
-/// still there.
-pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-
 /// What may be open, in work, and in memory at once, and how long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -29,6 +25,9 @@ pub struct Limits {
     /// How long a connection may be silent between requests. The API server keeps idle connections for 90 s and never
     /// repeats a request that meets a closed one, so it must be the one that closes.
     pub idle: Duration,
+    /// How long a peer may acknowledge nothing, or take in nothing, of what is sent to it, and how long it may be silent before
+    /// the kernel asks whether it is still there. At least a second.
+    pub unacknowledged: Duration,
     /// How long a connection that we close is read from, so that an answer given before its request was read arrives.
     pub linger: Duration,
     /// How long what has begun may take to end when the server stops.
@@ -44,6 +43,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(120),
+            unacknowledged: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             drain: Duration::from_secs(15),
         }

@@ -8,6 +8,8 @@ use pullcred::admission::{Answer, NamespaceLabels, Outcome, answer};
 use pullcred::rules::{Labels, RuleSet, SourceFile, read_documents};
 use serde_json::{Value, json};
 
+pub use crate::support::pods::{pod, review, rule};
+
 /// The namespaces of a test: those that are not listed are unknown.
 pub struct Namespaces(pub BTreeMap<String, Labels>);
 
@@ -28,34 +30,6 @@ pub fn rules(yaml: &str) -> RuleSet {
             panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         });
     RuleSet::compile(documents.rules)
-}
-
-/// A rule for every namespace, in the short words of a test: `secret: pattern pattern …`.
-pub fn rule(secret: &str, images: &[&str]) -> String {
-    format!(
-        "---\napiVersion: pullcred.io/v1alpha1\nkind: ClusterPullSecret\nmetadata: {{name: {secret}}}\nspec: {{images: {}, namespaceSelector: {{}}}}\n",
-        json!(images)
-    )
-}
-
-pub fn review(pod: &Value) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": "team",
-            "operation": "CREATE",
-            "object": pod,
-        }
-    })
-}
-
-pub fn pod(images: &[&str]) -> Value {
-    let containers: Vec<Value> = images.iter().map(|image| json!({"name": "c", "image": image})).collect();
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": {"containers": containers}})
 }
 
 /// What came back for one review.

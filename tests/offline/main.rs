@@ -10,7 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod allocates_little;
 mod answers_over_https;
+mod callers_that_are_slow_or_gone;
 mod credential_providers;
 mod credentials;
 mod ends_in_good_order;
@@ -24,7 +26,6 @@ mod house;
 mod image_names;
 mod injection_properties;
 mod injects;
-mod loses_no_call;
 mod matches_images;
 mod rule_files;
 mod rule_matching;

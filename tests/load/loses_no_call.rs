@@ -11,22 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pullcred::pki::{Development, make_development};
-use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::injects::{pod, review, rule};
+use super::ALONE;
 use crate::support::api_server::ApiServer;
 use crate::support::client::trust;
+use crate::support::pods::{pod, review, rule};
 use crate::support::program::Webhook;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// 500 calls a second, or 100 where the TLS of both sides is not optimised: a handshake takes ten times as long then.
-const CALLS_PER_SECOND: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
-
-/// One steady load at a time.
-static ALONE: Mutex<()> = Mutex::const_new(());
+const CALLS_PER_SECOND: u32 = 500;
 
 /// What a Deployment of webhooks shares: the certificate that is mounted into each.
 struct Mounted {
@@ -63,7 +59,7 @@ impl Mounted {
 
     fn api_server(&self) -> Arc<ApiServer> {
         let bundle: String = self.pairs.iter().map(|pair| pair.ca_crt.as_str()).collect();
-        Arc::new(ApiServer::new(trust(bundle.as_bytes(), &["http/1.1"]), Duration::from_secs(10)))
+        ApiServer::new(trust(bundle.as_bytes(), &["http/1.1"]), Duration::from_secs(10))
     }
 }
 
