@@ -233,13 +233,14 @@ async fn a_plugin_that_does_not_read_its_request_may_answer() {
 #[tokio::test]
 async fn a_plugin_that_hangs_is_ended_with_all_that_it_has_started() {
     for script in [
-        "sleep 300 & echo $! $$ > $HERE/ids\necho waiting >&2\nsleep 300",
+        "sleep 300 & echo $! $$ > $HERE/ids\necho waiting >&2; echo hush-hush; echo hush-hush >&2\nsleep 300",
         // It is done itself, but its child could still print.
         "sleep 300 & echo $! > $HERE/ids\necho waiting >&2",
     ] {
         let operator = Operator::with(script).within(Duration::from_secs(1));
         let error = operator.error().await;
         assert!(error.contains("was done within 1s and said: waiting"), "{error}");
+        assert_eq!(error.contains("***"), script.contains("hush"), "{error}");
         gone(&operator).await;
     }
 }
@@ -332,6 +333,26 @@ fn the_configuration_is_read_in_all_its_versions_as_yaml_and_as_json() {
     }
     let json = "{\n\t\"apiVersion\": \"kubelet.config.k8s.io/v1\", \"kind\": \"CredentialProviderConfig\", \"providers\": [{\n\t\t\"name\": \"a\", \"matchImages\": [\"a.io\"], \"defaultCacheDuration\": \"0s\",\n\t\t\"apiVersion\": \"credentialprovider.kubelet.k8s.io/v1\"}]}";
     assert_eq!(read_credential_provider_config(&SourceFile { name: "c", text: json.as_bytes() }).unwrap().len(), 1);
+}
+
+#[test]
+fn the_configurations_in_the_documents_are_right_and_do_not_print() {
+    let document = include_str!("../../docs/sources.md");
+    let configs: Vec<_> =
+        document.split("```").filter(|block| block.contains("kind: CredentialProviderConfig")).collect();
+    for config in &configs {
+        let text = config.strip_prefix("yaml\n").unwrap();
+        let read = read_credential_provider_config(&SourceFile { name: "c", text: text.as_bytes() }).unwrap();
+        assert!(!format!("{read:?}").contains("30m"), "{read:?}");
+    }
+    assert_eq!(configs.len(), 3);
+    let rules: Vec<_> = document.split("```").filter(|block| block.contains("kind: ClusterPullSecret")).collect();
+    for rule in &rules {
+        let text = rule.strip_prefix("yaml\n").unwrap();
+        let file = SourceFile { name: "r", text: text.as_bytes() };
+        assert_eq!(pullcred::rules::read_documents(&[file]).unwrap().rules.len(), 1);
+    }
+    assert_eq!(rules.len(), 4);
 }
 
 #[test]

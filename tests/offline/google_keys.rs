@@ -216,7 +216,7 @@ async fn a_proxy_is_gone_through_unless_no_proxy_names_the_host() {
     let directory = tempfile::tempdir().unwrap();
     let file = ca_file(directory.path(), &site.authority);
     // `user:p@ss`
-    let proxy = Proxy::start(Some("Basic dXNlcjpwQHNz")).await;
+    let proxy = Proxy::start(false, Some("Basic dXNlcjpwQHNz")).await;
     let through = |user: &str, no_proxy: &str| {
         Outside::new(Some(&file), &format!("http://{user}127.0.0.1:{}", proxy.port), no_proxy).unwrap()
     };
@@ -234,6 +234,16 @@ async fn a_proxy_is_gone_through_unless_no_proxy_names_the_host() {
     assert_eq!(site.requests().len(), 4);
     let nobody = Outside::new(Some(&file), &format!("http://127.0.0.1:{}", free_port()), "").unwrap();
     assert!(fetch(&nobody, &uri).await.unwrap_err().contains("refused"));
+}
+
+#[tokio::test]
+async fn a_proxy_may_itself_be_spoken_to_by_tls() {
+    let (site, proxy) = (Site::start(true, |_| a_token()).await, Proxy::start(true, None).await);
+    let directory = tempfile::tempdir().unwrap();
+    let file = ca_file(directory.path(), &format!("{}{}", site.authority, proxy.authority));
+    let outside = Outside::new(Some(&file), &format!("https://localhost:{}", proxy.port), "").unwrap();
+    fetch(&outside, &format!("https://localhost:{}/token", site.port)).await.unwrap();
+    assert_eq!((proxy.requests().len(), site.requests().len()), (1, 1));
 }
 
 #[test]

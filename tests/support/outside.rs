@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 /// A server on a port of its own for one request on each connection, until it is dropped.
 pub struct Site {
     pub port: u16,
-    /// The authority of its certificate, in PEM; empty when it speaks plain HTTP.
+    /// The authority of its certificate, in PEM, when it speaks HTTPS.
     pub authority: String,
     requests: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
@@ -24,19 +24,8 @@ pub struct Site {
 impl Site {
     /// Answers what `answer` makes of a request: a whole answer, or nothing to keep silent.
     pub async fn start(is_tls: bool, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
-        let made = make_development(Timestamp::now()).unwrap();
-        let acceptor = is_tls.then(|| {
-            let chain = CertificateDer::pem_slice_iter(made.tls_crt.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
-            let key = PrivateKeyDer::from_pem_slice(made.tls_key.as_bytes()).unwrap();
-            let config =
-                rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                    .with_safe_default_protocol_versions()
-                    .unwrap()
-                    .with_no_client_auth()
-                    .with_single_cert(chain, key)
-                    .unwrap();
-            TlsAcceptor::from(Arc::new(config))
-        });
+        let (authority, acceptor) = certified();
+        let acceptor = is_tls.then_some(acceptor);
         let requests = Arc::<Mutex<Vec<String>>>::default();
         let (seen, answer) = (requests.clone(), Arc::new(answer));
         let (port, task) = listen(move |stream| {
@@ -54,7 +43,7 @@ impl Site {
             }
         })
         .await;
-        Self { port, authority: if is_tls { made.ca_crt } else { String::new() }, requests, task }
+        Self { port, authority, requests, task }
     }
 
     /// Every request so far, head and body.
@@ -69,6 +58,20 @@ impl Drop for Site {
     }
 }
 
+/// An authority in PEM, and TLS with a certificate that it has signed.
+fn certified() -> (String, TlsAcceptor) {
+    let made = make_development(Timestamp::now()).unwrap();
+    let chain = CertificateDer::pem_slice_iter(made.tls_crt.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(made.tls_key.as_bytes()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    (made.ca_crt, TlsAcceptor::from(Arc::new(config)))
+}
+
 /// An answer of this status with a JSON body.
 pub fn json(status: &str, body: &str) -> String {
     format!(
@@ -80,35 +83,31 @@ pub fn json(status: &str, body: &str) -> String {
 /// A proxy that lets through who knows the word, if there is one, until it is dropped.
 pub struct Proxy {
     pub port: u16,
+    /// The authority of its certificate, in PEM, when it speaks HTTPS.
+    pub authority: String,
     requests: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
     /// Starts one; `authorization` is what it wants to see in `Proxy-Authorization`.
-    pub async fn start(authorization: Option<&'static str>) -> Self {
+    pub async fn start(is_tls: bool, authorization: Option<&'static str>) -> Self {
+        let (authority, acceptor) = certified();
         let requests = Arc::<Mutex<Vec<String>>>::default();
         let seen = requests.clone();
-        let (port, task) = listen(move |mut stream: TcpStream| {
-            let seen = seen.clone();
+        let (port, task) = listen(move |stream: TcpStream| {
+            let (acceptor, seen) = (acceptor.clone(), seen.clone());
             async move {
-                let head = read_request(&mut stream).await;
-                let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
-                let wanted = authorization.map(|word| format!("proxy-authorization: {}", word.to_lowercase()));
-                let is_known = wanted.is_none_or(|wanted| head.to_lowercase().contains(&wanted));
-                seen.lock().unwrap().push(head);
-                if !is_known {
-                    let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
-                    return stream.write_all(refusal.as_bytes()).await.unwrap();
+                if is_tls {
+                    let stream = acceptor.accept(stream).await.unwrap();
+                    pass_through(stream, &seen, authorization).await;
+                } else {
+                    pass_through(stream, &seen, authorization).await;
                 }
-                let mut site = TcpStream::connect(target).await.unwrap();
-                stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
-                // Ends with an error when one side goes away, which is as good an end as any.
-                let _ended = tokio::io::copy_bidirectional(&mut stream, &mut site).await;
             }
         })
         .await;
-        Self { port, requests, task }
+        Self { port, authority, requests, task }
     }
 
     /// Every request so far.
@@ -121,6 +120,26 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn pass_through(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    seen: &Mutex<Vec<String>>,
+    authorization: Option<&str>,
+) {
+    let head = read_request(&mut stream).await;
+    let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+    let wanted = authorization.map(|word| format!("proxy-authorization: {}", word.to_lowercase()));
+    let is_known = wanted.is_none_or(|wanted| head.to_lowercase().contains(&wanted));
+    seen.lock().unwrap().push(head);
+    if !is_known {
+        let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
+        return stream.write_all(refusal.as_bytes()).await.unwrap();
+    }
+    let mut site = TcpStream::connect(target).await.unwrap();
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    // Ends with an error when one side goes away, which is as good an end as any.
+    let _ended = tokio::io::copy_bidirectional(&mut stream, &mut site).await;
 }
 
 async fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (u16, JoinHandle<()>)

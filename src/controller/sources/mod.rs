@@ -4,7 +4,8 @@
 //! The boundary is two functions, [`plugin::fetch`] and [`google::fetch`]. Each asks once and remembers nothing; who calls
 //! them decides when ([`Lifetime`] says how long an answer holds) and keeps the last good answer when they fail. Both take
 //! the patterns of a rule, none of which holds a `*`, and answer with entries that serve these images and no others. Their
-//! errors are for conditions, events and logs: one line, no part of a credential. What a process needs for them is read
+//! errors are for conditions, events and logs: one line, no part of a credential; a [`google::KeyError`] is `SourceInvalid`,
+//! everything else `ProviderFailed`. What a process needs for them is read
 //! once at its start: [`plugin::Plugins`] from the operator's file and directory, [`outside::Outside`] from `--ca-file` and
 //! the proxy variables.
 
