@@ -108,7 +108,7 @@ async fn a_plugin_is_asked_on_standard_input_with_its_arguments_and_both_environ
         "cat > $HERE/request\nprintf '%s,' \"$@\" > $HERE/arguments\nenv > $HERE/environment\ncat <<'END'\n{}\nEND",
         answer(GOOD)
     ));
-    let settings = "  args: [get-credentials, '--v=3']\n  env:\n  - {name: AWS_PROFILE, value: pulls}\n  - {name: CARGO_PKG_NAME, value: mine}\n";
+    let settings = "  args: [get-credentials, '--v=3']\n  env:\n  - {name: AWS_PROFILE, value: pulls}\n  - {name: HOME, value: /mine}\n";
     let fetched = fetch(&operator.plugins(settings), &["reg.example/team"]).await.unwrap();
     assert_eq!(entries(&fetched), [("reg.example", "u", SECRET)]);
     assert_eq!(
@@ -122,8 +122,8 @@ async fn a_plugin_is_asked_on_standard_input_with_its_arguments_and_both_environ
     assert_eq!(operator.read("arguments"), "get-credentials,--v=3,");
     let environment = operator.read("environment");
     let has = |line: &str| environment.lines().any(|found| found == line);
-    assert!(has("AWS_PROFILE=pulls") && has("CARGO_PKG_NAME=mine"), "{environment}");
-    assert!(has(&format!("CARGO_MANIFEST_DIR={}", env!("CARGO_MANIFEST_DIR"))), "{environment}");
+    assert!(has("AWS_PROFILE=pulls") && has("HOME=/mine"), "{environment}");
+    assert!(has(&format!("PATH={}", std::env::var("PATH").unwrap())), "{environment}");
 }
 
 #[tokio::test]
@@ -302,6 +302,8 @@ async fn only_what_match_images_covers_may_be_asked_for() {
         error,
         "the credential provider `other` is not configured: the controller's CredentialProviderConfig has test-provider"
     );
+    let error = plugin::fetch(&Plugins::default(), "other", &images).await.unwrap_err().to_string();
+    assert!(error.ends_with("is not configured: the controller runs without --credential-provider-config"), "{error}");
 }
 
 const CONFIG: &str = "\

@@ -28,8 +28,8 @@ const MOST_OUTPUT: usize = 1024 * 1024;
 /// Most of its standard error that is kept; an error shows less.
 const MOST_ERROR_TEXT: usize = 4096;
 
-/// The plugins that the operator has configured.
-#[derive(Debug, Clone)]
+/// The plugins that the operator has configured; none by default.
+#[derive(Debug, Clone, Default)]
 pub struct Plugins {
     providers: Vec<Provider>,
     directory: PathBuf,
