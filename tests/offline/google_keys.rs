@@ -29,10 +29,12 @@ fn now() -> Timestamp {
 /// An RSA key in PEM, made once for all tests.
 fn private_key() -> &'static str {
     static KEY: OnceLock<String> = OnceLock::new();
-    KEY.get_or_init(|| {
-        let made = Command::new("openssl").args(["genpkey", "-algorithm", "RSA"]).stderr(Stdio::null()).output();
-        String::from_utf8(made.expect("`openssl` makes the key of the tests").stdout).unwrap()
-    })
+    KEY.get_or_init(new_private_key)
+}
+
+fn new_private_key() -> String {
+    let made = Command::new("openssl").args(["genpkey", "-algorithm", "RSA"]).stderr(Stdio::null()).output();
+    String::from_utf8(made.expect("`openssl` makes the keys of the tests").stdout).unwrap()
 }
 
 fn key_file(token_uri: &str) -> Value {
@@ -98,30 +100,60 @@ async fn a_key_becomes_an_access_token_for_the_images_of_the_rule() {
             "exp": now().as_second() + 3600,
         })
     );
-    openssl_verifies(format!("{header}.{claims}").as_bytes(), &decode(signature));
+    assert!(verifies(private_key(), &format!("{header}.{claims}"), &decode(signature)));
+    assert!(!verifies(private_key(), "another message", &decode(signature)));
 }
 
-fn openssl_verifies(message: &[u8], signature: &[u8]) {
+/// Whether OpenSSL finds the signature right by the public half of a key.
+fn verifies(key: &str, message: &str, signature: &[u8]) -> bool {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {
         let path = directory.path().join(name);
         fs::write(&path, bytes).unwrap();
         path
     };
-    let verify = |message: &[u8]| {
-        Command::new("openssl")
-            .args(["dgst", "-sha256", "-prverify"])
-            .arg(file("key", private_key().as_bytes()))
-            .arg("-signature")
-            .arg(file("signature", signature))
-            .arg(file("message", message))
-            .output()
-            .unwrap()
-            .status
-            .success()
+    let verified = Command::new("openssl")
+        .args(["dgst", "-sha256", "-prverify"])
+        .arg(file("key", key.as_bytes()))
+        .arg("-signature")
+        .arg(file("signature", signature))
+        .arg(file("message", message.as_bytes()))
+        .output();
+    verified.unwrap().status.success()
+}
+
+/// What Google does with an assertion: checks the signature by the key that it knows, and the times by its own clock.
+fn judge(request: &str, key: &str, clock: Timestamp) -> String {
+    let refuse =
+        |why: &str| json("400 Bad Request", &json!({"error": "invalid_grant", "error_description": why}).to_string());
+    let (message, signature) = request.rsplit_once('=').unwrap().1.rsplit_once('.').unwrap();
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(message.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let (from, to) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    if !verifies(key, message, &BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap()) {
+        refuse("Invalid JWT Signature.")
+    } else if to - from > 3600 || !(from - 300..to).contains(&clock.as_second()) {
+        refuse("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.")
+    } else {
+        a_token()
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_and_a_clock_that_is_wrong_are_refused_with_a_hint() {
+    let hint = "(the key may be deleted or disabled, or this machine's clock wrong)";
+    let ask = async |key: String, clock: &str| {
+        let clock = clock.parse().unwrap();
+        let site = Site::start(false, move |request| judge(request, &key, clock)).await;
+        fetch(&direct(), &format!("http://127.0.0.1:{}", site.port)).await
     };
-    assert!(verify(message));
-    assert!(!verify(b"another message"));
+    ask(private_key().to_owned(), "2026-11-24T12:00:05Z").await.unwrap();
+    let error = ask(new_private_key(), "2026-11-24T12:00:05Z").await.unwrap_err();
+    assert!(error.contains("invalid_grant: Invalid JWT Signature.") && error.ends_with(hint), "{error}");
+    for clock in ["2026-11-24T11:50:00Z", "2026-11-24T13:00:01Z"] {
+        let error = ask(private_key().to_owned(), clock).await.unwrap_err();
+        assert!(error.contains("in a reasonable timeframe.") && error.ends_with(hint), "{error}");
+    }
 }
 
 #[tokio::test]
