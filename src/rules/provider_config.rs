@@ -4,7 +4,7 @@
 //! at once, as in rules. One thing is refused that a kubelet can do: `tokenAttributes`, since pullcred asks for no single
 //! Pod and so has no ServiceAccount token to give.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde::Deserialize;
@@ -27,8 +27,9 @@ const PROTOCOL_VERSIONS: [&str; 3] = [
     "credentialprovider.kubelet.k8s.io/v1alpha1",
 ];
 
-/// One plugin: a program in the operator's directory, and how it is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One plugin: a program in the operator's directory, and how it is run. Only its name prints: its variables may hold
+/// credentials.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Provider {
     /// The program's name, without a path.
     pub name: String,
@@ -42,6 +43,12 @@ pub struct Provider {
     pub args: Vec<String>,
     /// What is added to the environment, by name and value.
     pub env: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What a provider looks like; the schema has checked it before.

@@ -4,7 +4,8 @@
 //! The boundary is two functions, [`plugin::fetch`] and [`google::fetch`]. Each asks once and remembers nothing; who calls
 //! them decides when ([`Lifetime`] says how long an answer holds) and keeps the last good answer when they fail. Both take
 //! the patterns of a rule, none of which holds a `*`, and answer with entries that serve these images and no others. Their
-//! errors are for conditions, events and logs: one line, no part of a credential. What a process needs for them is read
+//! errors are for conditions, events and logs: one line, no part of a credential; a [`google::KeyError`] is `SourceInvalid`,
+//! everything else `ProviderFailed`. What a process needs for them is read
 //! once at its start: [`plugin::Plugins`] from the operator's file and directory, [`outside::Outside`] from `--ca-file` and
 //! the proxy variables.
 
@@ -60,16 +61,14 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// Text from outside without what may be a credential: any piece of it that `secret` holds too is `***`.
+/// Text from outside without what may be a credential: every piece of `secret` that it holds is `***`.
 fn without(text: &str, secret: &str) -> String {
     /// What is shorter is a word of the language more likely than a password.
     const SHORTEST: usize = 6;
-    let parts_words = |c: char| c.is_whitespace() || "\"'`{}[]()<>,;:=&".contains(c);
-    let secrets: std::collections::HashSet<&str> =
-        secret.split(parts_words).filter(|word| word.len() >= SHORTEST).collect();
-    let pieces = text.split_inclusive(parts_words).map(|piece| {
-        let word = piece.trim_end_matches(parts_words);
-        if secrets.contains(word) { format!("***{}", &piece[word.len()..]) } else { piece.to_owned() }
-    });
-    pieces.collect()
+    let parts = |c: char| c.is_whitespace() || c.is_control() || "\"'`{}[]()<>,;:=&".contains(c);
+    let mut pieces: Vec<&str> =
+        secret.split(parts).filter(|piece| piece.len() >= SHORTEST && text.contains(*piece)).collect();
+    // One may hold another.
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
+    pieces.into_iter().fold(text.to_owned(), |text, piece| text.replace(piece, "***"))
 }

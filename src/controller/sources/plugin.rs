@@ -28,8 +28,8 @@ const MOST_OUTPUT: usize = 1024 * 1024;
 /// Most of its standard error that is kept; an error shows less.
 const MOST_ERROR_TEXT: usize = 4096;
 
-/// The plugins that the operator has configured.
-#[derive(Debug, Clone)]
+/// The plugins that the operator has configured; none by default.
+#[derive(Debug, Clone, Default)]
 pub struct Plugins {
     providers: Vec<Provider>,
     directory: PathBuf,
@@ -210,19 +210,18 @@ async fn ask(plugins: &Plugins, provider: &Provider, image: &str) -> Result<Answ
         "kind": "CredentialProviderRequest",
         "image": image,
     });
+    let request = request.to_string();
     let mut plugin = Running::start(&plugins.directory.join(&provider.name), provider)?;
-    let mut said = Vec::new();
-    let ended = timeout(plugins.time_limit, plugin.talk(request.to_string().as_bytes(), &mut said)).await;
+    let (mut output, mut said) = (Vec::new(), Vec::new());
+    let ended = timeout(plugins.time_limit, plugin.talk(request.as_bytes(), &mut output, &mut said)).await;
     // Whatever is still there of it ends here.
     drop(plugin);
-    let told = |output: &str| Said(one_line(&without(&String::from_utf8_lossy(&said), output)));
+    let said = || Said(one_line(&without(&String::from_utf8_lossy(&said), &String::from_utf8_lossy(&output))));
     match ended {
-        Err(_) => Err(Fault::TooSlow { limit: plugins.time_limit, said: told("") }),
+        Err(_) => Err(Fault::TooSlow { limit: plugins.time_limit, said: said() }),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok((status, output))) if !status.success() => {
-            Err(Fault::Failed { status, said: told(&String::from_utf8_lossy(&output)) })
-        }
-        Ok(Ok((_, output))) => read(&output, provider),
+        Ok(Ok(status)) if !status.success() => Err(Fault::Failed { status, said: said() }),
+        Ok(Ok(_)) => read(&output, provider),
     }
 }
 
@@ -250,7 +249,7 @@ impl Running {
     }
 
     /// Until it has ended, and nobody can print for it any more.
-    async fn talk(&mut self, request: &[u8], said: &mut Vec<u8>) -> Result<(ExitStatus, Vec<u8>), Fault> {
+    async fn talk(&mut self, request: &[u8], output: &mut Vec<u8>, said: &mut Vec<u8>) -> Result<ExitStatus, Fault> {
         let (stdin, stdout, stderr) = (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
         let (Some(mut stdin), Some(stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
             return Err(Fault::Pipe(io::Error::other("it has no pipes")));
@@ -266,9 +265,9 @@ impl Running {
             }
         };
         let read_answer = async {
-            let mut output = Vec::new();
-            stdout.take(MOST_OUTPUT as u64 + 1).read_to_end(&mut output).await.map_err(Fault::Pipe)?;
-            if output.len() > MOST_OUTPUT { Err(Fault::TooMuch) } else { Ok(output) }
+            let mut stdout = stdout.take(MOST_OUTPUT as u64 + 1);
+            while stdout.read_buf(output).await.map_err(Fault::Pipe)? > 0 {}
+            if output.len() > MOST_OUTPUT { Err(Fault::TooMuch) } else { Ok(()) }
         };
         let read_errors = async {
             let mut more = vec![0; MOST_ERROR_TEXT];
@@ -280,10 +279,9 @@ impl Running {
                 said.extend(&more[..count.min(MOST_ERROR_TEXT - said.len())]);
             }
         };
-        let ((), output, ()) = tokio::try_join!(ask, read_answer, read_errors)?;
+        tokio::try_join!(ask, read_answer, read_errors)?;
         // Not before: while it has not been waited for, its id is no other's, and so the group is safe to kill.
-        let status = self.0.wait().await.map_err(Fault::Pipe)?;
-        Ok((status, output))
+        self.0.wait().await.map_err(Fault::Pipe)
     }
 }
 
