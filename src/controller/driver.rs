@@ -263,7 +263,8 @@ impl Controller {
         };
         let ledger = &mut self.ledger;
         self.names.retain(|name, watched| {
-            let stays = names.contains(name);
+            // What a rule was renamed away from is watched until the last copy is gone.
+            let stays = names.contains(name) || ledger.holds_copies(name);
             if !stays {
                 end(watched);
                 ledger.unwatched(name);

@@ -81,7 +81,8 @@ impl Election {
                     }
                     Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
                         // Somebody else wrote it: look, and if it is another leader, follow.
-                        if let Ok(lease) = self.leases.get_opt(LEASE).await {
+                        let look = tokio::time::timeout(self.duration / 4, self.leases.get_opt(LEASE));
+                        if let Ok(Ok(lease)) = look.await {
                             if is_leading && holder(lease.as_ref()) != Some(&self.identity) {
                                 tracing::warn!("another leads");
                                 leading.send_replace(false);

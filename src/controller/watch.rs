@@ -62,7 +62,14 @@ pub(super) async fn watch<K, S>(
                 Ok(Event::InitApply(object) | Event::Apply(object)) => Change::Put(object),
                 Ok(Event::Delete(object)) => Change::Gone(object),
                 Ok(Event::InitDone) => Change::ListEnds,
-                Err(error) if is_denied(&error) => break true,
+                Err(error) if code_of(&error) == Some(403) => break true,
+                Err(error) if code_of(&error) == Some(404) => {
+                    if let Some(unsaid) = CANNOT_WATCH.now() {
+                        let kind = K::kind(&());
+                        tracing::error!(unsaid, %kind, "the Kubernetes API does not know this kind: apply what `pullcred generate crds` prints");
+                    }
+                    continue;
+                }
                 Err(error) => {
                     if let Some(unsaid) = CANNOT_WATCH.now() {
                         tracing::warn!(%error, unsaid, kind = %K::kind(&()), "a watch was broken off; beginning again");
@@ -87,13 +94,16 @@ pub(super) async fn watch<K, S>(
     }
 }
 
-fn is_denied(error: &watcher::Error) -> bool {
+fn code_of(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => matches!(error, kube::Error::Api(status) if status.code == 403),
-        watcher::Error::WatchError(status) => status.code == 403,
-        watcher::Error::NoResourceVersion => false,
+        | watcher::Error::WatchFailed(error) => match error {
+            kube::Error::Api(status) => Some(status.code),
+            _ => None,
+        },
+        watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::NoResourceVersion => None,
     }
 }
 

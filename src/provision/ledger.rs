@@ -115,6 +115,17 @@ impl Ledger {
         self.books.remove(secret);
     }
 
+    /// Whether all Secrets of this name have been seen.
+    pub fn is_complete(&self, secret: &str) -> bool {
+        self.books.get(secret).is_some_and(|book| book.complete)
+    }
+
+    /// Whether a copy of this name is still there, whatever rule wanted it.
+    pub fn holds_copies(&self, secret: &str) -> bool {
+        let there = self.books.get(secret).into_iter().flat_map(|book| book.there.values());
+        there.flat_map(|there| &there.owners).any(|owner| self.needs.is_rule(owner))
+    }
+
     /// A Secret is there, or has changed. What is older than what is known is passed over.
     pub fn seen(&mut self, place: &Place, observed: Observed) {
         let book = self.books.entry(Arc::clone(&place.secret)).or_default();

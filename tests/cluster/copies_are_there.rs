@@ -322,3 +322,18 @@ async fn an_exhausted_quota_is_a_refused_write_and_says_where() {
     let status = world.reason(&name, "WriteRefused").await;
     assert!(message_of(&status).contains(&namespace), "{}", message_of(&status));
 }
+
+#[tokio::test]
+async fn a_rule_that_is_given_another_secret_name_takes_the_old_copies_away() {
+    let world = World::new().await;
+    let (name, other) = (world.name("regcred"), world.name("other"));
+    let _controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_rule(&name, json!({})).await;
+    world.put_pod(&namespace, "app", &[&name, &other]).await;
+    world.copy(&namespace, &name, "one").await;
+    world.put_rule(&name, json!({"secretName": other})).await;
+    world.copy(&namespace, &other, "one").await;
+    world.no_copy(&namespace, &name).await;
+}

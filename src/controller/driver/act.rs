@@ -213,7 +213,11 @@ impl Controller {
                 writes.of(Written::Done).inc();
                 tracing::debug!(namespace, secret, "a copy is as it should be");
                 let is_replaced = matches!(due.action, Action::Replace(_)) && there.is_some();
+                let is_gone = there.is_none();
                 self.ledger.wrote(place, now, there);
+                if is_gone {
+                    self.tend_watches();
+                }
                 if let (true, Some(copy)) = (is_replaced, &due.copy)
                     && let Some(known) = self.rules.get(&copy.rule)
                 {
@@ -315,6 +319,13 @@ impl Controller {
         let of_source = known.origin.secret().and_then(|secret| self.sources.get(secret));
         let not_permitted =
             words(self.names.get(rule.secret_name())).or(words(of_source.map(|source| &source.watched)));
+        // Half a picture is no news: a restart writes nothing that was not true before it.
+        let is_known = not_permitted.is_some()
+            || (self.ledger.is_complete(rule.secret_name())
+                && (known.state != SourceState::Unknown || rule.mode() == Mode::Shadow));
+        if !is_known {
+            return None;
+        }
         let standing = self.ledger.standing(name);
         let problem = not_permitted.clone().or_else(|| match &known.state {
             SourceState::Good | SourceState::Unknown | SourceState::Unmanaged => None,
