@@ -164,7 +164,7 @@ async fn missing_right(client: &Client, place: &Place, action: &Action) -> Optio
 /// What to tell a person whose rule has a Secret name that is not permitted.
 pub(super) fn not_permitted(verb: &str, secret: &str) -> String {
     format!(
-        "The controller may not {verb} Secrets named {secret}: add {secret} to the value secretNames of the Helm chart."
+        "The controller may not {verb} Secrets named {secret}: add {secret} to the value rbac.secretNames of the Helm chart."
     )
 }
 

@@ -450,7 +450,7 @@ impl Controller {
             Change::Gone(_) | Change::ListEnds => source.found = Found::Absent,
             Change::Denied => {
                 let words = format!(
-                    "The controller may not read Secret {name} in namespace {}: add {name} to the value sourceSecretNames \
+                    "The controller may not read Secret {name} in namespace {}: add {name} to the value rbac.sourceNames \
                      of the Helm chart.",
                     self.setup.release_namespace
                 );

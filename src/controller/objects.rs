@@ -215,14 +215,16 @@ impl Secret {
     /// What planning has to know of it.
     pub(super) fn observed(&self) -> Observed {
         let label = |key: &str| self.metadata.labels.as_ref().and_then(|labels| labels.get(key));
-        let owners = self.metadata.owner_references.iter().flatten();
+        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
         let rules = owners
-            .filter(|owner| owner.kind == "ClusterPullSecret" && owner.api_version.starts_with("pullcred.io/"))
-            .map(|owner| owner.uid.as_str().into());
+            .iter()
+            .filter(|owner| owner.kind == "ClusterPullSecret" && owner.api_version.starts_with("pullcred.io/"));
+        let rules: Box<[Box<str>]> = rules.map(|owner| owner.uid.as_str().into()).collect();
         Observed {
             uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
             version: self.metadata.resource_version.as_deref().unwrap_or_default().into(),
-            owners: rules.collect(),
+            is_shared: rules.len() < owners.len(),
+            owners: rules,
             fingerprint: self.data.as_ref().and_then(|data| data.docker_config),
             managed: label(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1),
             rule: label(RULE_LABEL).map(|value| value.as_str().into()),

@@ -35,6 +35,8 @@ pub struct Observed {
     pub version: Box<str>,
     /// The uids of the `ClusterPullSecret`s in its owner references.
     pub owners: Box<[Box<str>]>,
+    /// Whether anything else owns it too.
+    pub is_shared: bool,
     /// A hash of its docker config; `None` when it has none.
     pub fingerprint: Option<u64>,
     /// Whether it has the label that says pullcred manages it.
@@ -93,7 +95,9 @@ pub fn plan(desired: &Desired, observed: Option<&Observed>, is_rule: impl Fn(&st
     match desired {
         Desired::Keep(uid) if owned_by(uid) => Action::Nothing,
         Desired::Absent | Desired::Keep(_) => Action::Delete(state),
-        Desired::Copy(copy) if !owned_by(&copy.rule_uid) || there.immutable || !there.is_docker_config => {
+        Desired::Copy(copy)
+            if !owned_by(&copy.rule_uid) || there.is_shared || there.immutable || !there.is_docker_config =>
+        {
             Action::Replace(state)
         }
         Desired::Copy(copy) => {
@@ -123,6 +127,7 @@ mod tests {
             uid: "u".into(),
             version: "7".into(),
             owners: [owner.into()].into(),
+            is_shared: false,
             fingerprint: Some(1),
             managed: true,
             rule: Some("regcred".into()),
@@ -162,6 +167,8 @@ mod tests {
                 Some(Observed { is_docker_config: false, ..there("rule") }),
                 Action::Replace(state()),
             ),
+            // Another's owner reference cannot be taken away by a write that speaks of our fields alone.
+            ("shared", copy(), Some(Observed { is_shared: true, ..there("rule") }), Action::Replace(state())),
             ("another rule's", copy(), Some(there("other")), Action::Replace(state())),
             ("being deleted", copy(), Some(Observed { terminating: true, ..there("rule") }), Action::Nothing),
             ("revoked", Desired::Absent, Some(there("rule")), Action::Delete(state())),

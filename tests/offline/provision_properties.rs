@@ -37,6 +37,8 @@ enum Event {
     Deleted(usize, usize),
     Edited(usize, usize),
     Frozen(usize, usize),
+    /// Somebody adds an owner.
+    Shared(usize, usize),
     /// The controller writes so often.
     Writes(usize),
 }
@@ -61,7 +63,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (namespace.clone(), secret.clone()).prop_map(|(namespace, secret)| Event::Foreign(namespace, secret)),
         1 => (namespace.clone(), secret.clone()).prop_map(|(namespace, secret)| Event::Deleted(namespace, secret)),
         1 => (namespace.clone(), secret.clone()).prop_map(|(namespace, secret)| Event::Edited(namespace, secret)),
-        1 => (namespace, secret).prop_map(|(namespace, secret)| Event::Frozen(namespace, secret)),
+        1 => (namespace.clone(), secret.clone()).prop_map(|(namespace, secret)| Event::Frozen(namespace, secret)),
+        1 => (namespace, secret).prop_map(|(namespace, secret)| Event::Shared(namespace, secret)),
         3 => (1..6_usize).prop_map(Event::Writes),
     ]
 }
@@ -194,6 +197,9 @@ impl World {
             Event::Edited(namespace, secret) => {
                 self.edit(&place(*namespace, *secret), |secret| secret.fingerprint = None);
             }
+            Event::Shared(namespace, secret) => {
+                self.edit(&place(*namespace, *secret), |secret| secret.is_shared = true);
+            }
             Event::Frozen(namespace, secret) => {
                 self.edit(&place(*namespace, *secret), |secret| secret.immutable = true);
             }
@@ -207,6 +213,7 @@ impl World {
             uid: format!("secret-{}", self.version).into(),
             version: self.version.to_string().into(),
             owners: Box::default(),
+            is_shared: false,
             fingerprint: None,
             managed: false,
             rule: None,

@@ -221,8 +221,9 @@ impl Controller {
                 if let (true, Some(copy)) = (is_replaced, &due.copy)
                     && let Some(known) = self.rules.get(&copy.rule)
                 {
-                    let note =
-                        format!("Secret {secret} in namespace {namespace} could not be changed and was replaced.");
+                    let note = format!(
+                        "Secret {secret} in namespace {namespace} could not be changed in place and was replaced."
+                    );
                     let news = News { is_bad: false, reason: "CopyReplaced".to_owned(), note };
                     self.publish(report::reference(&known.document), news);
                 }
