@@ -167,6 +167,17 @@ impl Needs {
 
     /// A Pod is there, or has changed.
     pub fn put_pod(&mut self, namespace: &str, name: &str, facts: &PodFacts) {
+        let known = self.namespaces.get(namespace).and_then(|state| state.pods.get(name));
+        let same = |known: &[Name], now: &[String]| known.iter().map(AsRef::as_ref).eq(now.iter().map(String::as_str));
+        // Most changes of a Pod are none to us.
+        if let Some(known) = known
+            && facts.live
+            && *known.uid == *facts.uid
+            && same(&known.secrets, &facts.secrets)
+            && same(&known.images, &facts.images)
+        {
+            return;
+        }
         self.remove_pod(namespace, name);
         if !facts.live {
             return;

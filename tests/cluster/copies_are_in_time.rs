@@ -32,9 +32,9 @@ async fn arrivals(client: Client, name: String, version: String, count: usize) -
 }
 
 /// Creates a Pod as soon as the API server takes it, which in a new namespace is when it has its ServiceAccount.
-async fn create(client: Client, namespace: String, secret: String) -> (String, Instant) {
+async fn create(client: Client, namespace: String, name: &str, secret: String) -> (String, Instant) {
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
-    let pod = json!({"metadata": {"name": "app"}, "spec": {
+    let pod = json!({"metadata": {"name": name}, "spec": {
         "containers": [{"name": "c", "image": IMAGE}], "imagePullSecrets": [{"name": secret}]}});
     let pod: Pod = serde_json::from_value(pod).unwrap();
     loop {
@@ -66,7 +66,7 @@ async fn delays(world: &World, name: &str, apart: Duration, midway: impl AsyncFn
             midway().await;
         }
         let namespace = world.namespace(&format!("{name}-n{i}"), json!({})).await;
-        creating.spawn(create(world.client.clone(), namespace, name.to_owned()));
+        creating.spawn(create(world.client.clone(), namespace, "app", name.to_owned()));
         if apart.is_zero() {
             // One after another.
             while let Some(created) = creating.join_next().await {
@@ -158,4 +158,32 @@ async fn a_rotation_writes_each_copy_once() {
     #[allow(clippy::cast_precision_loss)]
     let most = count as f64;
     assert!((written - most).abs() < 0.5, "{written} writes");
+}
+
+#[tokio::test]
+async fn memory_is_bounded_with_two_pods_in_each_namespace() {
+    const MOST_KIB: u64 = 64 * 1024;
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    world.put_rule(&name, json!({"namespaceSelector": {"matchLabels": {"of": name}}})).await;
+    let count = pods();
+    let mut creating = JoinSet::new();
+    for i in 0..count {
+        let namespace = world.namespace(&format!("{name}-m{i}"), json!({"of": name})).await;
+        for pod in ["app", "other"] {
+            creating.spawn(create(world.client.clone(), namespace.clone(), pod, name.clone()));
+        }
+        while creating.len() > 32 {
+            creating.join_next().await.unwrap().unwrap();
+        }
+    }
+    creating.join_all().await;
+    let copies = i64::try_from(count).unwrap();
+    world.status(&name, |status| status.namespaces == Some(copies)).await;
+    let memory = controller.memory();
+    println!("{count} namespaces and copies, {} Pods: {memory}", 2 * count);
+    let resident = memory.split("VmRSS: ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(resident.parse::<u64>().unwrap() < MOST_KIB, "{memory}");
 }

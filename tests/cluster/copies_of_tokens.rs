@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::provided::{LIMIT, REGISTRY, World, message_of};
+use super::provided::{LIMIT, REGISTRY, World, config_of, message_of};
+use crate::support::outside::{self, Site};
 
 /// A directory with a plugin that answers what stands in the file `answer` beside it, and notes each call in `calls`.
 fn plugin(directory: &Path) -> Vec<String> {
@@ -116,4 +118,39 @@ async fn a_google_key_that_is_not_there_or_no_key_is_said_to_be() {
     world.put_source(&name, REGISTRY, "one").await;
     let status = world.reason(&name, "SourceInvalid").await;
     assert!(message_of(&status).contains("key.json"), "{}", message_of(&status));
+}
+
+/// The key stays beside pullcred; namespaces get tokens that last an hour.
+#[tokio::test]
+async fn a_google_key_becomes_tokens_and_stays_where_it_is() {
+    let world = World::new().await;
+    let name = world.name("gcr");
+    let site = Site::start(false, |_| {
+        outside::json("200 OK", r#"{"access_token":"of-one-hour","expires_in":3599,"token_type":"Bearer"}"#)
+    })
+    .await;
+    let private = std::process::Command::new("openssl").args(["genpkey", "-algorithm", "RSA"]).output();
+    let private = String::from_utf8(private.expect("`openssl` makes the keys of the tests").stdout).unwrap();
+    let key = json!({
+        "type": "service_account", "private_key_id": "id", "private_key": private,
+        "client_email": "puller@project.iam.gserviceaccount.com",
+        "token_uri": format!("http://127.0.0.1:{}/token", site.port),
+    });
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+        "stringData": {"key.json": key.to_string()}});
+    let (secrets, apply) = (world.secrets(&world.release), PatchParams::apply("kubectl").force());
+    secrets.patch(&name, &apply, &Patch::Apply(secret)).await.unwrap();
+    let _controller = world.controller().await;
+    world.put_rule(&name, json!({"source": {"googleServiceAccountKey": {"secretRef": {"name": name}}}})).await;
+    let status = world.status(&name, |status| status.expires_at.is_some()).await;
+    let left = status.expires_at.unwrap().0.duration_since(status.refreshed_at.unwrap().0);
+    assert_eq!(left.as_secs(), 3599);
+    for i in 0..3 {
+        let namespace = world.namespace(&format!("team-{i}"), json!({})).await;
+        world.put_pod(&namespace, "app", &[&name]).await;
+        let copy = world.copy(&namespace, &name, "of-one-hour").await;
+        assert_eq!(config_of(&copy)["auths"][REGISTRY]["username"], "oauth2accesstoken");
+        assert_eq!(copy.data.unwrap().len(), 1);
+    }
+    assert_eq!(site.requests().len(), 1);
 }

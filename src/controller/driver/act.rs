@@ -193,6 +193,10 @@ impl Controller {
                             self.publish(about, news);
                         }
                     }
+                    Err(kube::Error::Api(status)) if status.code == 403 => {
+                        tracing::error!("not permitted: grant the controller `patch` on `clusterpullsecrets/status`");
+                        (self.is_stirred, self.look_at) = (true, now + ASK_AGAIN);
+                    }
                     // The watch brings what is there by now, and the next turn compares with it.
                     Err(error) => {
                         tracing::debug!(rule = &*rule, %error, "a status was not written");
