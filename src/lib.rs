@@ -10,6 +10,7 @@
 //! | [`pki`] | certificate authorities and leaves | yes |
 //! | [`provision`] | what should be in which namespace, and the write that makes it so | yes |
 //! | [`process`] | what every long-running command is made of: admin port, logs, metrics, shutdown | no |
+//! | [`cluster`] | the Kubernetes API as both processes read it | no |
 //! | [`webhook`] | the HTTPS server | no |
 //! | [`controller`] | carrying plans out: the copies, and where their credentials come from | no |
 //! | [`cli`] | the commands | no |
@@ -21,6 +22,7 @@
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod admission;
 pub mod cli;
+pub mod cluster;
 pub mod controller;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod image;

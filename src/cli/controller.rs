@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use kube::{Api, Client, Config};
+use kube::Api;
 use tokio::sync::watch;
 
 use super::Failure;
 use super::webhook::{cut_short, open};
+use crate::cluster::{Cluster, definitions};
 use crate::controller::sources::outside::Outside;
 use crate::controller::sources::plugin::Plugins;
 use crate::controller::{self, Election, Series, Setup};
@@ -106,14 +107,9 @@ impl Input {
     async fn serve(self) -> Result<(), Failure> {
         let Self { release_namespace, admin_listen, lease_duration, plugins, outside } = self;
         let mut signals = Signals::take_over().context("cannot wait for signals")?;
-        let mut config = Config::infer()
-            .await
-            .map_err(|error| Failure::Input(anyhow::Error::new(error).context("no cluster is known")))?;
-        // An answer that does not come is asked for anew, and a watch says something every minute.
-        config.read_timeout = Some(Duration::from_secs(90));
-        config.write_timeout = Some(Duration::from_secs(30));
-        let release_namespace = release_namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).context("the cluster cannot be called")?;
+        let cluster = Cluster::infer(release_namespace).await.map_err(|error| Failure::Input(error.into()))?;
+        let (client, _) = cluster.client()?;
+        let release_namespace = cluster.release_namespace;
         let admin_listener = open(admin_listen, admin::PORT, "--admin-listen")?;
         let identity = identity();
         tracing::info!(admin = %admin_listener.local_addr()?, release_namespace, identity, "listening");
@@ -127,6 +123,8 @@ impl Input {
             identity,
             duration: lease_duration,
         };
+        let compared = readiness.condition("definitions", "");
+        let definitions = definitions::follow(client.clone(), compared);
         let (controller, inbox) = controller::Controller::new(Setup {
             client,
             release_namespace,
@@ -145,6 +143,7 @@ impl Input {
             controller.run(inbox, leading, stop.reached(Stage::Leaving)).await;
         });
         tasks.run_until_asked(ELECTION, async move { election.run(lead, shutdown.reached(Stage::Draining)).await });
+        tasks.run("definitions", definitions);
         tasks.run("admin port", admin::serve(admin_listener, admin::router(Admin { readiness, heartbeat, registry })));
         running.met("since the start");
 

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use kube::Api;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::{Failure, dev_certs};
+use crate::cluster::{Cluster, WhenDenied, definitions, named, watch};
 use crate::process::accept::{Heartbeat, listen};
 use crate::process::admin::{self, Admin};
 use crate::process::readiness::Readiness;
@@ -19,7 +22,8 @@ use crate::process::tasks::{Ended, Tasks};
 use crate::process::{files, metrics};
 use crate::rules::{Documents, parse_duration};
 use crate::webhook::{
-    Certificates, Following, Limits, LiveRules, PairFiles, PairPaths, Routes, Series, Server, ServingPair, router, tls,
+    Certificates, Following, FollowingApi, FollowingPair, Limits, LiveRules, PairFiles, PairPaths, Routes, Series,
+    Server, ServingPair, router, tls,
 };
 
 /// The port that private GKE clusters let the control plane reach on nodes.
@@ -30,15 +34,21 @@ const SERVER: &str = "https server";
 
 #[derive(Debug, Args)]
 pub(super) struct Webhook {
-    /// File or directory of rule documents; re-read on change. May be given several times
+    /// File or directory of rule documents; re-read on change. May be given several times [default: the Kubernetes API]
     #[arg(long, env = "PULLCRED_RULES", value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Namespace of --tls-secret [default: that of the `ServiceAccount`, or of the kubeconfig's context]
+    #[arg(long, env = "PULLCRED_RELEASE_NAMESPACE", value_name = "NAME")]
+    release_namespace: Option<String>,
     /// Address to serve HTTPS on [default: port 10250 of every address]
     #[arg(long, env = "PULLCRED_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Address to serve /livez, /readyz and /metrics on, in plain HTTP [default: port 8080 of every address]
     #[arg(long, env = "PULLCRED_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
+    /// Secret of type kubernetes.io/tls to serve; followed on change
+    #[arg(long, env = "PULLCRED_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key", "dev_certs"])]
+    tls_secret: Option<String>,
     /// Certificate chain in PEM; re-read on change
     #[arg(long, env = "PULLCRED_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -53,17 +63,32 @@ pub(super) struct Webhook {
     shutdown_delay: Duration,
 }
 
+/// What to do where there is no cluster.
+const FROM_THE_API: &str = "without --rules PATH, or with --tls-secret, a cluster is needed";
+
+/// Whoever asks for what is in the API has found the cluster before.
+const NO_CLUSTER: &str = "no cluster is known";
+
 /// What was asked for, read and found good.
 struct Input {
-    rules: Vec<PathBuf>,
-    rule_files: RuleFiles,
-    documents: Documents,
-    pair_paths: PairPaths,
-    pair_files: PairFiles,
-    pair: ServingPair,
+    rules: Rules,
+    pair: Pair,
+    release_namespace: Option<String>,
     listen: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
     shutdown_delay: Duration,
+}
+
+/// Where rules come from.
+enum Rules {
+    Files { paths: Vec<PathBuf>, files: RuleFiles, documents: Documents },
+    Api,
+}
+
+/// Where the certificate comes from.
+enum Pair {
+    Files { paths: PairPaths, files: PairFiles, pair: ServingPair },
+    Secret(String),
 }
 
 impl Webhook {
@@ -75,33 +100,101 @@ impl Webhook {
     }
 
     fn read(self) -> anyhow::Result<Input> {
-        let Self { rules, listen, admin_listen, tls_cert, tls_key, dev_certs, shutdown_delay } = self;
-        if rules.is_empty() {
-            return Err(anyhow!("rules from the Kubernetes API are not available yet: name files with --rules PATH"));
-        }
-        let rule_files = RuleFiles::read(&rules);
-        let documents = rule_files.documents().map_err(|findings| {
-            let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-            anyhow!("the rules cannot be used ({} findings):\n{}", lines.len(), lines.join("\n"))
-        })?;
-        let pair_paths = match (tls_cert, tls_key, dev_certs) {
-            (Some(certificate), Some(key), _) => PairPaths { certificate, key },
-            (_, _, Some(directory)) => dev_certs::ensure(&directory)?,
+        let Self {
+            rules,
+            release_namespace,
+            listen,
+            admin_listen,
+            tls_secret,
+            tls_cert,
+            tls_key,
+            dev_certs,
+            shutdown_delay,
+        } = self;
+        let rules = if rules.is_empty() { Rules::Api } else { read_rules(rules)? };
+        let pair = match (tls_secret, tls_cert, tls_key, dev_certs) {
+            (Some(name), ..) => Pair::Secret(name),
+            (_, Some(certificate), Some(key), _) => read_pair(PairPaths { certificate, key })?,
+            (.., Some(directory)) => read_pair(dev_certs::ensure(&directory)?)?,
             _ => {
-                return Err(anyhow!("a certificate is needed: --tls-cert FILE and --tls-key FILE, or --dev-certs DIR"));
+                return Err(anyhow!(
+                    "a certificate is needed: --tls-secret NAME, --tls-cert FILE and --tls-key FILE, or --dev-certs DIR"
+                ));
             }
         };
-        let pair_files = pair_paths.read();
-        let pair = ServingPair::new(&pair_files).context("the certificate cannot be served")?;
-        Ok(Input { rules, rule_files, documents, pair_paths, pair_files, pair, listen, admin_listen, shutdown_delay })
+        Ok(Input { rules, pair, release_namespace, listen, admin_listen, shutdown_delay })
     }
+}
+
+impl Rules {
+    fn follow(
+        self,
+        following: Following,
+        cluster: Option<&Cluster>,
+        readiness: &mut Readiness,
+        tasks: &mut Tasks,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Files { paths, files, documents } => {
+                following.load(documents);
+                tasks.run("rule files", following.follow(paths, files));
+            }
+            Self::Api => {
+                let cluster = cluster.context(NO_CLUSTER)?;
+                let following = FollowingApi::start(following, cluster, tasks)?;
+                tasks.run("rules", following.follow());
+                let (client, _) = cluster.client()?;
+                tasks.run("definitions", definitions::follow(client, readiness.condition("definitions", "")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pair {
+    fn follow(self, following: FollowingPair, cluster: Option<&Cluster>, tasks: &mut Tasks) -> Result<(), Failure> {
+        match self {
+            Self::Files { paths, files, pair } => {
+                following.certificates.serve(pair);
+                tasks.run("certificate files", following.follow_files(paths, files));
+            }
+            Self::Secret(name) => {
+                let cluster = cluster.context(NO_CLUSTER)?;
+                let (out, changes) = mpsc::channel(16);
+                let api = Api::namespaced(cluster.client()?.0, &cluster.release_namespace);
+                let watching = watch(api, named(&name), WhenDenied::TryAgain, out, |change| change);
+                tasks.run_until_asked("watch of the certificate", watching);
+                let place = format!("{}/{name}", cluster.release_namespace);
+                tasks.run("certificate", following.follow_secret(place, changes));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_rules(paths: Vec<PathBuf>) -> anyhow::Result<Rules> {
+    let files = RuleFiles::read(&paths);
+    let documents = files.documents().map_err(|findings| {
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        anyhow!("the rules cannot be used ({} findings):\n{}", lines.len(), lines.join("\n"))
+    })?;
+    Ok(Rules::Files { paths, files, documents })
+}
+
+fn read_pair(paths: PairPaths) -> anyhow::Result<Pair> {
+    let files = paths.read();
+    let pair = ServingPair::new(&files).context("the certificate cannot be served")?;
+    Ok(Pair::Files { paths, files, pair })
 }
 
 impl Input {
     async fn serve(self) -> Result<(), Failure> {
-        let Self { rules, rule_files, documents, pair_paths, pair_files, pair, listen, admin_listen, shutdown_delay } =
-            self;
+        let Self { rules, pair, release_namespace, listen, admin_listen, shutdown_delay } = self;
         let mut signals = Signals::take_over().context("cannot wait for signals")?;
+        let cluster = match (&rules, &pair) {
+            (Rules::Files { .. }, Pair::Files { .. }) => None,
+            _ => Some(Cluster::infer(release_namespace).await.context(FROM_THE_API).map_err(Failure::Input)?),
+        };
         let listener = open(listen, PORT, "--listen")?;
         let admin_listener = open(admin_listen, admin::PORT, "--admin-listen")?;
         let address = listener.local_addr()?;
@@ -117,29 +210,29 @@ impl Input {
         let heartbeat = Heartbeat::start();
         let limits = files::descriptors().map_or_else(Limits::default, |most| Limits::default().within(most));
 
+        let mut tasks = Tasks::default();
         let following = Following {
             rules: live.clone(),
             condition: readiness.condition("rules", "not read yet"),
             series: series.clone(),
         };
-        following.load(documents);
-        let certificates = Arc::new(Certificates::new(pair));
-        let certificate = readiness.condition("certificate", "not looked at yet");
+        rules.follow(following, cluster.as_ref(), &mut readiness, &mut tasks)?;
+        let certificates = Arc::new(Certificates::default());
+        let following = FollowingPair {
+            certificates: Arc::clone(&certificates),
+            condition: readiness.condition("certificate", "not looked at yet"),
+            series: series.clone(),
+        };
+        pair.follow(following, cluster.as_ref(), &mut tasks)?;
         let routes = Routes::new(live, series.clone(), shutdown.clone(), &limits, &mut registry);
         let server = Server {
-            tls: tls(Arc::clone(&certificates))?,
+            tls: tls(certificates)?,
             router: router(routes),
-            series: series.clone(),
+            series,
             shutdown,
             limits,
             heartbeat: heartbeat.clone(),
         };
-
-        let mut tasks = Tasks::default();
-        tasks.run("rule files", following.follow(rules, rule_files));
-        tasks.run("certificate files", async move {
-            certificates.follow(pair_paths, pair_files, certificate, series).await
-        });
         tasks.run("admin port", admin::serve(admin_listener, admin::router(Admin { readiness, heartbeat, registry })));
         tasks.run_until_asked(SERVER, server.run(listener));
         serving.met(format!("on {address}"));

@@ -17,14 +17,15 @@ use tokio::sync::{mpsc, watch as signal};
 use tokio::task::JoinSet;
 
 use super::copies::{self, MANAGER, Outcome};
-use super::objects::{Namespace, Pod, Secret, SourceSecret};
+use super::objects::{Pod, Secret, SourceSecret};
 use super::report::{self, News};
 use super::rules::{Known, Origin, whole_seconds};
 use super::series::{Asked, Series, Written};
 use super::sources::outside::Outside;
 use super::sources::plugin::{self, Plugins};
 use super::sources::{Fetched, google};
-use super::watch::{Change, WhenDenied, named, watch};
+use crate::cluster::objects::Namespace;
+use crate::cluster::{Change, Trouble, WhenDenied, named, watch};
 use crate::image::ImagePattern;
 use crate::process::accept::Heartbeat;
 use crate::process::readiness::Condition;
@@ -308,7 +309,7 @@ impl Controller {
                     self.ledger.needs.retain_namespaces(|name| named.contains(name));
                     self.say_what_is_listed();
                 }
-                Change::Denied => {}
+                Change::Trouble(_) => {}
             },
             Seen::Pod(change) => match change {
                 Change::ListBegins => self.lists.pods.begins(),
@@ -327,7 +328,7 @@ impl Controller {
                     self.ledger.needs.retain_pods(is_named);
                     self.say_what_is_listed();
                 }
-                Change::Denied => {}
+                Change::Trouble(_) => {}
             },
             Seen::Copy(secret, change) => self.see_copy(&secret, change),
             Seen::Source(name, change) => self.see_source(&name, change),
@@ -357,7 +358,7 @@ impl Controller {
                 }
                 self.say_what_is_listed();
             }
-            Change::Denied => {}
+            Change::Trouble(_) => {}
         }
     }
 
@@ -408,7 +409,7 @@ impl Controller {
                 let named = self.lists.teams.ends();
                 self.ledger.needs.retain_team_rules(|id| named.contains(id));
             }
-            Change::Denied => {}
+            Change::Trouble(_) => {}
         }
     }
 
@@ -424,7 +425,8 @@ impl Controller {
             Change::Put(object) => self.ledger.seen(&place(&object), object.observed()),
             Change::Gone(object) => self.ledger.gone(&place(&object)),
             Change::ListEnds => self.ledger.list_ends(secret),
-            Change::Denied => {
+            Change::Trouble(Trouble::UnknownKind | Trouble::Broken(_)) => {}
+            Change::Trouble(Trouble::Denied) => {
                 self.ledger.unwatched(secret);
                 let words = copies::not_permitted("watch", secret);
                 tracing::error!(secret = %secret, "{words}");
@@ -447,8 +449,9 @@ impl Controller {
                 source.found = Found::There(Box::new(object));
             }
             Change::ListEnds if source.is_named => return,
+            Change::Trouble(Trouble::UnknownKind | Trouble::Broken(_)) => return,
             Change::Gone(_) | Change::ListEnds => source.found = Found::Absent,
-            Change::Denied => {
+            Change::Trouble(Trouble::Denied) => {
                 let words = format!(
                     "The controller may not read Secret {name} in namespace {}: add {name} to the value rbac.sourceNames \
                      of the Helm chart.",

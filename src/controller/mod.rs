@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `driver` | the loop: what is seen goes into the ledger, what is due comes out of it |
 //! | `rules` | what is known of each rule: its credential, and what its status says |
-//! | `watch`, `objects` | watches as tasks, and objects as narrow as they are needed |
+//! | `objects` | objects as narrow as they are needed |
 //! | `copies` | writing copies |
 //! | `report` | statuses and events |
 //! | `election` | who leads |
@@ -18,7 +18,6 @@ mod report;
 mod rules;
 mod series;
 pub mod sources;
-mod watch;
 
 pub use driver::{Controller, Setup};
 pub use election::Election;

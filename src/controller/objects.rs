@@ -9,12 +9,11 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use k8s_openapi::ByteString;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use kube::Resource;
 use kube::api::ObjectMeta;
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Deserializer};
 
+use crate::cluster::objects::{MIRROR, meta, narrow};
 use crate::provision::{Observed, PodFacts};
 
 /// The label that says who manages a copy, and its value.
@@ -31,90 +30,9 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
     KEYED.hash_one(bytes)
 }
 
-/// What is read of an object's metadata; `managedFields` and the like are most of its size.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    deletion_timestamp: Option<Time>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Annotations,
-    owner_references: Option<Vec<OwnerReference>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Annotations {
-    #[serde(rename = "kubernetes.io/config.mirror")]
-    mirror: Option<String>,
-}
-
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
-fn meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let Meta { name, namespace, uid, resource_version, deletion_timestamp, labels, annotations, owner_references } =
-        Meta::deserialize(deserializer)?;
-    let annotations = annotations.mirror.map(|mirror| BTreeMap::from([(MIRROR.to_owned(), mirror)]));
-    Ok(ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        deletion_timestamp,
-        labels,
-        annotations,
-        owner_references,
-        ..ObjectMeta::default()
-    })
-}
-
-macro_rules! narrow {
-    ($type:ty, $kind:literal, $plural:literal, $scope:ty) => {
-        impl Resource for $type {
-            type DynamicType = ();
-            type Scope = $scope;
-
-            fn kind((): &()) -> Cow<'_, str> {
-                $kind.into()
-            }
-
-            fn group((): &()) -> Cow<'_, str> {
-                "".into()
-            }
-
-            fn version((): &()) -> Cow<'_, str> {
-                "v1".into()
-            }
-
-            fn plural((): &()) -> Cow<'_, str> {
-                $plural.into()
-            }
-
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
-
 narrow!(Pod, "Pod", "pods", NamespaceResourceScope);
-narrow!(Namespace, "Namespace", "namespaces", ClusterResourceScope);
 narrow!(Secret, "Secret", "secrets", NamespaceResourceScope);
 narrow!(SourceSecret, "Secret", "secrets", NamespaceResourceScope);
-
-/// A namespace: its labels, and whether it is ending.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Namespace {
-    #[serde(deserialize_with = "meta")]
-    pub(super) metadata: ObjectMeta,
-}
 
 /// A Pod: its phase, its pull secrets and its images.
 #[derive(Clone, Debug, Deserialize)]

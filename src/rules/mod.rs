@@ -30,6 +30,7 @@ pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
 pub use rule::{Mode, Rule, RuleId, RuleKind};
 pub use rule_set::RuleSet;
 pub use schema::crds;
+pub use selector::NAME_LABEL;
 pub use status::{ClusterPullSecretStatus, Conflicts, PullSecretStatus};
 
 /// The labels of one Kubernetes object.

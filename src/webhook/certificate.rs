@@ -1,18 +1,28 @@
-//! The certificate that the server shows, and how it follows the files that hold it.
+//! The certificate that the server shows, and how it follows the files or the Secret that hold it.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use kube::api::ObjectMeta;
+use kube::core::NamespaceResourceScope;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::interval;
 
 use super::Series;
+use crate::cluster::Change;
+use crate::cluster::objects::{meta, narrow};
 use crate::pki::{Facts, Validity};
 use crate::process::files;
 use crate::process::readiness::{Condition, State};
@@ -111,51 +121,146 @@ impl ServingPair {
     }
 }
 
-/// The certificate that connections are shown from now on. Those that are open keep theirs.
-#[derive(Debug)]
-pub struct Certificates(ArcSwap<ServingPair>);
+/// The certificate that connections are shown from now on. Those that are open keep theirs. Until there is one, every
+/// handshake fails.
+#[derive(Debug, Default)]
+pub struct Certificates(ArcSwapOption<ServingPair>);
 
 impl Certificates {
-    /// Serves this pair.
-    pub fn new(pair: ServingPair) -> Self {
-        Self(ArcSwap::from_pointee(pair))
+    /// Serves this pair from now on.
+    pub fn serve(&self, pair: ServingPair) {
+        self.0.store(Some(Arc::new(pair)));
     }
+}
 
+/// Who swaps the certificate and tells how it stands.
+pub struct FollowingPair {
+    /// What is served.
+    pub certificates: Arc<Certificates>,
+    /// How it stands.
+    pub condition: Condition,
+    /// What is counted.
+    pub series: Series,
+}
+
+impl FollowingPair {
     /// Follows the files that the pair came from. A pair that cannot be used leaves the one before in place, loudly.
-    pub async fn follow(&self, paths: PairPaths, first: PairFiles, condition: Condition, series: Series) -> Infallible {
+    pub async fn follow_files(self, paths: PairPaths, first: PairFiles) -> Infallible {
         let mut rejected = None;
         let mut said = None;
         let read = move || paths.read();
         files::watch(&first, read, move |found| {
             if let Some(found) = found {
-                rejected = match ServingPair::new(&found) {
-                    Ok(pair) => {
-                        tracing::info!(certificate = %pair.validity(), "the certificate's files changed; serving the new one");
-                        self.0.store(Arc::new(pair));
-                        None
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the certificate's files changed to what cannot be served; keeping the one before");
-                        series.certificate_rejections.inc();
-                        Some(error.to_string())
-                    }
-                };
+                rejected = self.take(&found).err();
             }
-            let pair = self.0.load();
-            let validity = pair.validity();
-            series.certificate_not_after.set(pair.facts.not_after.as_second());
-            series.certificate_rejected.set(i64::from(rejected.is_some()));
-            if said.replace(validity) != Some(validity) {
-                say(validity);
-            }
-            condition.set(match (validity, &rejected) {
-                (Validity::Until(_), None) => State::Met(validity.to_string()),
-                (Validity::Until(_), Some(error)) => State::Warned(format!("{validity}; the files cannot be served: {error}")),
-                (_, None) => State::Missing(validity.to_string()),
-                (_, Some(error)) => State::Missing(format!("{validity}; the files cannot be served: {error}")),
-            });
+            self.look(rejected.as_deref(), &mut said);
         })
         .await
+    }
+
+    /// Follows the Secret `namespace/name`, which the changes are of: its type is `kubernetes.io/tls`. As with files, what
+    /// cannot be used, and a Secret that is gone, leave the pair before in place, loudly.
+    pub async fn follow_secret(self, place: String, mut changes: mpsc::Receiver<Change<TlsSecret>>) -> Infallible {
+        let mut wrong = Some(format!("Secret {place} is not read yet"));
+        let mut said = None;
+        let mut is_there = false;
+        let mut looks = interval(files::EVERY);
+        loop {
+            let change = tokio::select! {
+                Some(change) = changes.recv() => Some(change),
+                _ = looks.tick() => None,
+            };
+            match change {
+                Some(Change::ListBegins) => is_there = false,
+                Some(Change::Put(secret)) => {
+                    is_there = true;
+                    wrong = self.take(&secret.into_files(&place)).err();
+                }
+                Some(Change::ListEnds) if is_there => {}
+                Some(Change::ListEnds | Change::Gone(_)) => {
+                    tracing::error!("Secret {place} is not there; a certificate that was served before still is");
+                    wrong = Some(format!("Secret {place} is not there"));
+                }
+                // Once it has been read, only a change could matter, and the watches of the rules tell of an API that is away.
+                Some(Change::Trouble(trouble)) if self.certificates.0.load().is_none() => {
+                    wrong = Some(format!("Secret {place}: secrets {trouble}"));
+                }
+                Some(Change::Trouble(_)) | None => {}
+            }
+            self.look(wrong.as_deref(), &mut said);
+        }
+    }
+
+    /// Serves what was found, if it can be.
+    fn take(&self, found: &PairFiles) -> Result<(), String> {
+        match ServingPair::new(found) {
+            Ok(pair) => {
+                tracing::info!(certificate = %pair.validity(), "the certificate changed; serving the new one");
+                self.certificates.serve(pair);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the certificate changed to what cannot be served; keeping the one before, if any");
+                self.series.certificate_rejections.inc();
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Says how the certificate stands now.
+    fn look(&self, rejected: Option<&str>, said: &mut Option<Validity>) {
+        self.series.certificate_rejected.set(i64::from(rejected.is_some()));
+        let rejected = rejected.map(|error| format!("what is there now cannot be served: {error}"));
+        let pair = self.certificates.0.load();
+        let Some(pair) = &*pair else {
+            return self.condition.missing(rejected.unwrap_or_else(|| "there is none yet".to_owned()));
+        };
+        let validity = pair.validity();
+        self.series.certificate_not_after.set(pair.facts.not_after.as_second());
+        if said.replace(validity) != Some(validity) {
+            say(validity);
+        }
+        self.condition.set(match (validity, rejected) {
+            (Validity::Until(_), None) => State::Met(validity.to_string()),
+            (Validity::Until(_), Some(error)) => State::Warned(format!("{validity}; {error}")),
+            (_, None) => State::Missing(validity.to_string()),
+            (_, Some(error)) => State::Missing(format!("{validity}; {error}")),
+        });
+    }
+}
+
+/// A Secret of type `kubernetes.io/tls`.
+#[derive(Clone, Deserialize)]
+pub struct TlsSecret {
+    #[serde(deserialize_with = "meta")]
+    metadata: ObjectMeta,
+    #[serde(rename = "type", default)]
+    type_: Option<String>,
+    #[serde(default)]
+    data: BTreeMap<String, ByteString>,
+}
+
+narrow!(TlsSecret, "Secret", "secrets", NamespaceResourceScope);
+
+impl TlsSecret {
+    fn into_files(mut self, place: &str) -> PairFiles {
+        const TLS: &str = "kubernetes.io/tls";
+        let is_tls = self.type_.as_deref() == Some(TLS);
+        let mut entry = |key: &str| {
+            let found = match self.data.remove(key) {
+                _ if !is_tls => Err(format!("is in a Secret of another type than {TLS}")),
+                Some(ByteString(bytes)) => Ok(bytes),
+                None => Err("is missing".to_owned()),
+            };
+            (format!("{key} of Secret {place}"), found)
+        };
+        PairFiles { certificate: entry("tls.crt"), key: entry("tls.key") }
+    }
+}
+
+impl fmt::Debug for TlsSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsSecret(***)")
     }
 }
 
@@ -164,7 +269,7 @@ fn say(validity: Validity) {
         Validity::Until(_) => tracing::info!("the certificate is {validity}"),
         Validity::Expired(_) | Validity::NotBefore(_) => {
             tracing::error!(
-                "the certificate is {validity}: no API server will trust it; serving it until its files change"
+                "the certificate is {validity}: no API server will trust it; serving it until another is there"
             );
         }
     }
@@ -172,6 +277,6 @@ fn say(validity: Validity) {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.load().certified))
+        Some(Arc::clone(&self.0.load().as_ref()?.certified))
     }
 }

@@ -13,7 +13,7 @@ use crate::process::rule_files::RuleFiles;
 use crate::rules::{Documents, Finding};
 
 /// As many findings are said one by one in the log; ten thousand would bury the first.
-const SAID: usize = 100;
+pub(super) const SAID: usize = 100;
 
 /// Who puts rules in force and tells how that went.
 pub struct Following {
@@ -31,9 +31,7 @@ impl Following {
         let snapshot = Snapshot::from_files(documents, &self.rules.now());
         let count = snapshot.rules.rules().len();
         self.rules.replace(snapshot);
-        self.series.rules.set(i64::try_from(count).unwrap_or(i64::MAX));
-        self.series.rule_findings.set(0);
-        self.series.rules_loaded_at.set(Timestamp::now().as_second());
+        self.count(count, 0);
         if count == 0 {
             tracing::warn!("the rule files hold no rules: nothing is injected");
             self.condition.set(State::Warned("the rule files hold no rules: nothing is injected".to_owned()));
@@ -41,6 +39,13 @@ impl Following {
             tracing::info!(rules = count, "rules are in force");
             self.condition.met(format!("{count} in force"));
         }
+    }
+
+    /// Counts what is in force from now on, and what is wrong with the rest.
+    pub(super) fn count(&self, rules: usize, findings: usize) {
+        self.series.rules.set(i64::try_from(rules).unwrap_or(i64::MAX));
+        self.series.rule_findings.set(i64::try_from(findings).unwrap_or(i64::MAX));
+        self.series.rules_loaded_at.set(Timestamp::now().as_second());
     }
 
     /// Follows the files. An edit in which anything is wrong leaves the rules before in force, loudly.

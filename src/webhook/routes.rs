@@ -119,6 +119,9 @@ impl Routes {
 
     fn answer(&self, body: &[u8], started: Instant) -> Response<Body> {
         let snapshot = self.rules.now();
+        if !snapshot.is_loaded {
+            return self.shed(Shed::RulesUnknown, "the rules are not known yet: ask again");
+        }
         match answer(body, &snapshot.rules, &**snapshot) {
             Answer::Review { body, decision } => {
                 self.series.decisions.of(decision.outcome).inc();

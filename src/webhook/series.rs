@@ -37,6 +37,7 @@ pub struct Series {
     pub(super) rule_findings: Gauge,
     pub(super) rule_rejections: Counter,
     pub(super) rules_loaded_at: Gauge,
+    pub(super) rules_silence: Gauge,
 }
 
 impl Series {
@@ -65,7 +66,7 @@ impl Series {
             certificate_rejected: gauge(
                 registry,
                 "certificate_rejected",
-                "1 while the files hold a pair that cannot be served, and the one before is",
+                "1 while the files or the Secret hold a pair that cannot be served, and the one before is, if any",
             ),
             certificate_rejections: counter(
                 registry,
@@ -76,13 +77,18 @@ impl Series {
             rule_findings: gauge(
                 registry,
                 "rule_findings",
-                "Findings in the rule files as they are; while there are any, the rules before are in force",
+                "Findings in the rule files as they are, which leave the rules before in force, or objects that are skipped",
             ),
-            rule_rejections: counter(registry, "rule_rejections", "Changes of the rule files that were rejected"),
+            rule_rejections: counter(registry, "rule_rejections", "Changes of rules that were rejected"),
             rules_loaded_at: gauge(
                 registry,
                 "rules_loaded_timestamp_seconds",
                 "When the rules in force were read; those that did not change are not read again",
+            ),
+            rules_silence: gauge(
+                registry,
+                "rules_silence_seconds",
+                "Since the Kubernetes API was last heard of rules and namespaces, each minute when all is well; 0 with files",
             ),
         }
     }
@@ -150,6 +156,8 @@ label! {
     Stopping = "stopping",
     /// The deadline that the caller named has passed.
     Late = "late",
+    /// The rules are not listed yet.
+    RulesUnknown = "rules_unknown",
     /// The labels of the namespace decide, and are not known yet.
     NamespaceUnknown = "namespace_unknown",
 }

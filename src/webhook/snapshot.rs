@@ -1,6 +1,6 @@
 //! The rules in force, as one piece that requests read without a lock and that is replaced as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 
+use super::namespaces::Namespaces;
 use crate::admission::NamespaceLabels;
-use crate::rules::{Documents, Labels, RuleKind, RuleSet};
+use crate::rules::{Documents, Labels, Rule, RuleKind, RuleSet};
 
 /// As many rules have a series of their own. What is beyond, and every rule of one namespace, counts as `other`.
 const SERIES: usize = 100;
@@ -21,8 +22,16 @@ const OTHER: &str = "other";
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The rules.
-    pub rules: RuleSet,
-    namespaces: BTreeMap<String, Labels>,
+    pub rules: Arc<RuleSet>,
+    /// Whether the rules have been read at all.
+    pub(super) is_loaded: bool,
+    namespaces: Namespaces,
+    counters: Arc<RuleCounters>,
+}
+
+/// What is counted about rules.
+#[derive(Debug, Default)]
+struct RuleCounters {
     /// By the index of the rule; several rules may share one.
     matches: Vec<Counter>,
     /// The counters by what the series calls them.
@@ -30,35 +39,45 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles what files hold. Counters of rules that `before` has too go on counting.
+    /// Compiles what files hold. Without a cluster the labels of a namespace are those of its document among them. A namespace
+    /// without one has none but its name, which is always known.
     pub fn from_files(documents: Documents, before: &Self) -> Self {
-        let rules = RuleSet::compile(documents.rules);
+        Self::new(documents.rules, Namespaces::just(documents.namespaces), before)
+    }
+
+    /// Compiles rules. Counters of those that `before` has too go on counting.
+    pub(super) fn new(rules: Vec<Rule>, namespaces: Namespaces, before: &Self) -> Self {
+        let rules = RuleSet::compile(rules);
         let mut series: BTreeMap<String, Counter> = BTreeMap::new();
-        let known: HashMap<&str, &Counter> = before.series.iter().map(|(name, counter)| (&**name, counter)).collect();
+        let known = &before.counters.series;
         let matches = rules.rules().iter().map(|rule| {
             let id = rule.id();
             let own = id.kind == RuleKind::ClusterPullSecret
                 && (series.contains_key(&id.name) || series.len() - usize::from(series.contains_key(OTHER)) < SERIES);
             let name = if own { &id.name } else { OTHER };
-            let counter = || known.get(name).map(|counter| (*counter).clone()).unwrap_or_default();
+            let counter = || known.get(name).cloned().unwrap_or_default();
             series.entry(name.to_owned()).or_insert_with(counter).clone()
         });
         let matches = matches.collect();
-        Self { rules, namespaces: documents.namespaces, matches, series }
+        let counters = Arc::new(RuleCounters { matches, series });
+        Self { rules: Arc::new(rules), is_loaded: true, namespaces, counters }
+    }
+
+    /// The same rules, while something else is known of namespaces.
+    pub(super) fn with_namespaces(&self, namespaces: Namespaces) -> Self {
+        let Self { rules, is_loaded, namespaces: _, counters } = self;
+        Self { rules: Arc::clone(rules), is_loaded: *is_loaded, namespaces, counters: Arc::clone(counters) }
     }
 
     /// Counts a match of a rule, by its index.
     pub(super) fn matched(&self, rule: usize) {
-        self.matches[rule].inc();
+        self.counters.matches[rule].inc();
     }
 }
 
-/// Without a cluster the labels of a namespace are those of its document among the rule files. A namespace without one has
-/// none but its name, which is always known.
 impl NamespaceLabels for Snapshot {
     fn labels(&self, namespace: &str) -> Option<&Labels> {
-        static NONE: Labels = Labels::new();
-        Some(self.namespaces.get(namespace).unwrap_or(&NONE))
+        self.namespaces.labels(namespace)
     }
 }
 
@@ -90,7 +109,7 @@ impl Collector for LiveRules {
         let snapshot = self.now();
         let help = "Reviews in which a rule matched an image and served the namespace";
         let mut family = encoder.encode_descriptor("rule_matches", help, None, MetricType::Counter)?;
-        for (rule, counter) in &snapshot.series {
+        for (rule, counter) in &snapshot.counters.series {
             counter.encode(family.encode_family(&[("rule", rule.as_str())])?)?;
         }
         Ok(())
@@ -114,11 +133,11 @@ mod tests {
     fn series_are_bounded_however_many_rules_there_are() {
         let names = (0..250).map(|i| format!("rule-{i:03}"));
         let snapshot = Snapshot::from_files(documents(names.chain(["other".to_owned()])), &Snapshot::default());
-        assert_eq!((snapshot.matches.len(), snapshot.series.len()), (251, SERIES + 1));
+        assert_eq!((snapshot.counters.matches.len(), snapshot.counters.series.len()), (251, SERIES + 1));
         snapshot.matched(99);
         snapshot.matched(249);
         snapshot.matched(250);
-        assert_eq!((snapshot.series["rule-098"].get(), snapshot.series["other"].get()), (1, 2));
+        assert_eq!((snapshot.counters.series["rule-098"].get(), snapshot.counters.series["other"].get()), (1, 2));
     }
 
     #[test]
@@ -127,7 +146,7 @@ mod tests {
             Snapshot::from_files(documents(["a".to_owned(), "b".to_owned()].into_iter()), &Snapshot::default());
         before.matched(0);
         let after = Snapshot::from_files(documents(["a".to_owned(), "c".to_owned()].into_iter()), &before);
-        assert_eq!(after.series.keys().collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(after.series["a"].get(), 1);
+        assert_eq!(after.counters.series.keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(after.counters.series["a"].get(), 1);
     }
 }

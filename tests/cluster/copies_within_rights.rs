@@ -83,7 +83,7 @@ async fn a_name_that_is_not_permitted_is_told_and_served_once_it_is() {
     world.reason(&other, "Provided").await;
     // Everything else that it needed was among the rights.
     let log = controller.log();
-    assert!(!log.contains("not permitted: grant") && !log.contains("cannot be written"), "{log}");
+    assert!(!log.contains("may not be watched") && !log.contains("cannot be written"), "{log}");
     world.put_source(&other, REGISTRY, "two").await;
     world.copy(&namespace, &other, "two").await;
 }

@@ -42,11 +42,12 @@ const ROOMS: &[Room] = &[
     Room { name: "pki", imports: &[], pure_with: Some(&["jiff", "rcgen", "thiserror", "time", "x509_parser"]) },
     Room { name: "provision", imports: &["image", "rules"], pure_with: Some(&["jiff", "k8s_openapi"]) },
     Room { name: "process", imports: &["rules"], pure_with: None },
-    Room { name: "webhook", imports: &["rules", "admission", "pki", "process"], pure_with: None },
+    Room { name: "cluster", imports: &["rules", "process"], pure_with: None },
+    Room { name: "webhook", imports: &["rules", "admission", "pki", "cluster", "process"], pure_with: None },
     Room { name: "controller", imports: &["image", "rules", "provision", "cluster", "process"], pure_with: None },
     Room {
         name: "cli",
-        imports: &["image", "rules", "admission", "pki", "process", "webhook", "controller"],
+        imports: &["image", "rules", "admission", "pki", "cluster", "process", "webhook", "controller"],
         pure_with: None,
     },
 ];

@@ -17,7 +17,7 @@ use crate::support::wait_for;
 
 fn pullcred(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullcred"));
-    command.args(arguments).env_clear().output().unwrap()
+    command.args(arguments).env_clear().env("KUBECONFIG", "/nonexistent").output().unwrap()
 }
 
 /// Starts the webhook with arguments that it refuses, and gives its words.
@@ -61,8 +61,9 @@ fn usage_errors_end_with_2() {
         (&["--listen", "here"], "--listen"),
         (&["--tls-cert", "x"], "--tls-key"),
         (&["--log-level", "pullcred=loud=er"], "--log-level is neither a level nor directives"),
-        (&[], "name files with --rules PATH"),
-        (&["--rules", "examples/rules"], "--tls-cert FILE and --tls-key FILE, or --dev-certs DIR"),
+        (&["--tls-secret", "pullcred-tls"], "no cluster is known: set KUBECONFIG"),
+        (&["--tls-secret", "pullcred-tls", "--dev-certs", "x"], "cannot be used with"),
+        (&["--rules", "examples/rules"], "--tls-secret NAME, --tls-cert FILE and --tls-key FILE, or --dev-certs DIR"),
     ] {
         let said = refused(arguments);
         assert!(said.contains(words), "{arguments:?}: {said}");

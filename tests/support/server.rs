@@ -46,8 +46,10 @@ impl Serving {
         let documents = read_documents(&[SourceFile { name: "rules.yaml", text: rules.as_bytes() }]).unwrap();
         live.replace(Snapshot::from_files(documents, &live.now()));
         let routes = Routes::new(live.clone(), series.clone(), shutdown.clone(), &limits, &mut registry);
+        let certificates = Arc::new(Certificates::default());
+        certificates.serve(pair);
         let server = Server {
-            tls: tls(Arc::new(Certificates::new(pair))).unwrap(),
+            tls: tls(certificates).unwrap(),
             router: router(routes),
             series,
             shutdown,

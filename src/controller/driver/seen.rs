@@ -1,10 +1,10 @@
 //! What has been listed, and how the Secrets of a name are watched.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use crate::cluster::Listing;
 use crate::controller::objects::SourceSecret;
 use crate::rules::RuleId;
 
@@ -15,35 +15,6 @@ pub(super) struct Lists {
     pub(super) teams: Listing<RuleId>,
     pub(super) namespaces: Listing<String>,
     pub(super) pods: Listing<(String, String)>,
-}
-
-#[derive(Debug)]
-pub(super) struct Listing<T> {
-    pub(super) is_complete: bool,
-    named: Option<HashSet<T>>,
-}
-
-impl<T> Default for Listing<T> {
-    fn default() -> Self {
-        Self { is_complete: false, named: None }
-    }
-}
-
-impl<T: std::hash::Hash + Eq> Listing<T> {
-    pub(super) fn begins(&mut self) {
-        self.named = Some(HashSet::new());
-    }
-
-    pub(super) fn names(&mut self, key: impl FnOnce() -> T) {
-        if let Some(named) = &mut self.named {
-            named.insert(key());
-        }
-    }
-
-    pub(super) fn ends(&mut self) -> HashSet<T> {
-        self.is_complete = true;
-        self.named.take().unwrap_or_default()
-    }
 }
 
 /// How the Secrets of a name are watched.
