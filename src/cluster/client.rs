@@ -65,11 +65,12 @@ impl Cluster {
         let beats = heard.clone();
         let stamps = MapResponseLayer::new(move |response: Response<Box<DynBody>>| {
             let beats = response.status().is_success().then(|| beats.clone());
+            let beat = move || beats.iter().for_each(Heartbeat::beat);
+            // A watch that goes on where it was may have nothing to say but its head.
+            beat();
             response.map(|body| {
                 body.map_frame(move |frame| {
-                    if let Some(heart) = &beats {
-                        heart.beat();
-                    }
+                    beat();
                     frame
                 })
             })

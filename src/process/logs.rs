@@ -17,7 +17,7 @@ pub enum Format {
 }
 
 /// What libraries may say unless a person asks for more: they repeat what we say better, or every few seconds.
-const LIBRARIES: &str = "kube=error,kube_client=error,kube_runtime=error,rustls=error,hyper=warn,tower=warn";
+const LIBRARIES: &str = "kube=error,kube_client=error,kube_client::client::builder=off,kube_runtime=error,rustls=error,hyper=warn,tower=warn";
 
 /// Sends log lines to standard error: as text where that is a terminal, else as JSON, unless a format is asked for.
 /// `level` is a level or the directives of `tracing_subscriber::EnvFilter` (`info,pullcred::webhook=debug`).

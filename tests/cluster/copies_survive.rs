@@ -1,7 +1,5 @@
 //! Copies while controllers come and go: killed, paused, rolled, and not there at all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -10,10 +8,9 @@ use kube::Api;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use super::provided::{REGISTRY, World};
+use crate::support::road::Road;
 
 #[tokio::test]
 async fn a_rule_takes_its_copies_along_even_when_no_controller_runs() {
@@ -188,56 +185,12 @@ async fn a_namespace_that_ends_is_left_to_end() {
     }
 }
 
-/// A way to the API server that can be cut.
-struct Road {
-    port: u16,
-    is_open: Arc<AtomicBool>,
-    travellers: Arc<Mutex<JoinSet<()>>>,
-    _task: JoinSet<()>,
-}
-
-impl Road {
-    async fn to(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (is_open, travellers) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<JoinSet<()>>>::default());
-        let (open, all) = (is_open.clone(), travellers.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                if open.load(Ordering::SeqCst) {
-                    all.lock().unwrap().spawn(async move {
-                        let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                        // Either side may go away.
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                    });
-                }
-            }
-        });
-        Self { port, is_open, travellers, _task: task }
-    }
-
-    fn cut(&self) {
-        self.is_open.store(false, Ordering::SeqCst);
-        self.travellers.lock().unwrap().abort_all();
-    }
-
-    fn mend(&self) {
-        self.is_open.store(true, Ordering::SeqCst);
-    }
-}
-
 #[tokio::test]
 async fn an_api_server_that_was_away_is_caught_up_with() {
     let mut world = World::new().await;
     let name = world.name("regcred");
-    let kubeconfig = std::fs::read_to_string(&world.kubeconfig).unwrap();
-    let server = kubeconfig.split("https://127.0.0.1:").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
-    let road = Road::to(server.parse().unwrap()).await;
-    let directory = tempfile::tempdir().unwrap();
-    world.kubeconfig = directory.path().join("kubeconfig");
-    std::fs::write(&world.kubeconfig, kubeconfig.replace(server, &road.port.to_string())).unwrap();
+    let road = Road::of(&world.kubeconfig).await;
+    world.kubeconfig = road.kubeconfig.clone();
     let controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
     world.put_rule(&name, json!({})).await;
@@ -245,7 +198,7 @@ async fn an_api_server_that_was_away_is_caught_up_with() {
     world.put_pod(&first, "app", &[&name]).await;
     world.copy(&first, &name, "one").await;
 
-    road.cut();
+    road.cut().await;
     // All of it happens while nobody looks.
     world.put_source(&name, REGISTRY, "two").await;
     world.put_pod(&second, "app", &[&name]).await;

@@ -29,5 +29,6 @@ mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod provided;
 mod recorded_reviews;
+mod rules_from_the_api;
 mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::{free_port, wait_for};
+
+/// Where it stands among the processes.
+const API_SERVER: usize = 1;
 
 const TOKEN: &str = "admin-of-the-tests";
 /// Kubernetes' version, as the programs report it: the one that tests/control-plane/go.mod requires.
@@ -28,21 +32,74 @@ pub struct ControlPlane {
     /// A kubeconfig with all rights.
     pub kubeconfig: PathBuf,
     // Dropping a child closes its standard input, which ends it.
-    _processes: Vec<Child>,
+    processes: Vec<Child>,
+    api_server: Starting,
+}
+
+/// How a program is started, as often as wanted.
+struct Starting {
+    name: &'static str,
+    arguments: Vec<String>,
+    directory: PathBuf,
+}
+
+impl Starting {
+    fn start(&self) -> Child {
+        let Self { name, arguments, directory } = self;
+        let program = programs().join(name);
+        let log = File::options().append(true).create(true).open(directory.join(format!("{name}.log"))).unwrap();
+        Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
+    }
 }
 
 impl ControlPlane {
     /// The one control plane that all tests of this run share, started by the first that asks.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceLock<ControlPlane> = OnceLock::new();
-        let plane = tokio::task::spawn_blocking(|| SHARED.get_or_init(Self::start)).await.unwrap();
-        let client = plane.client().await;
+        let plane =
+            tokio::task::spawn_blocking(|| SHARED.get_or_init(|| Self::start(&directory_of_this_run()))).await.unwrap();
+        plane.answers().await;
+        plane
+    }
+
+    /// One for a test alone.
+    pub async fn own() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let plane = tokio::task::spawn_blocking(|| {
+            let directory = directory_of_this_run().join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
+            fs::create_dir_all(&directory).unwrap();
+            Self::start(&directory)
+        });
+        let plane = plane.await.unwrap();
+        plane.answers().await;
+        plane
+    }
+
+    /// Ends the API server, as a crash would.
+    pub fn stop_api_server(&mut self) {
+        self.processes[API_SERVER].kill().unwrap();
+        self.processes[API_SERVER].wait().unwrap();
+    }
+
+    /// Starts it again, and waits until it answers.
+    pub async fn start_api_server(&mut self) {
+        self.processes[API_SERVER] = self.api_server.start();
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
+        let client = self.client().await;
         wait_for("the API server", Duration::from_secs(60), async || {
             let ready = http::Request::get("/readyz").body(Vec::new()).unwrap();
             client.request_text(ready).await.ok()
         })
         .await;
-        plane
     }
 
     /// A client with all rights. A client belongs to the runtime it was made in, so each test makes its own.
@@ -53,20 +110,18 @@ impl ControlPlane {
         Client::try_from(config).unwrap()
     }
 
-    fn start() -> Self {
-        let programs = programs();
-        let directory = directory_of_this_run();
-        let (etcd, apiserver) = (free_port(), free_port());
-        let etcd_url = format!("http://127.0.0.1:{etcd}");
+    fn start(directory: &Path) -> Self {
+        let (etcd_port, port) = (free_port(), free_port());
+        let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let file = |name: &str| directory.join(name).display().to_string();
-        certificates(&directory);
+        certificates(directory);
 
         let kubeconfig = directory.join("kubeconfig");
         fs::write(
             &kubeconfig,
             format!(
                 "apiVersion: v1\nkind: Config\ncurrent-context: tests\n\
-                 clusters: [{{name: tests, cluster: {{server: 'https://127.0.0.1:{apiserver}', certificate-authority: '{}'}}}}]\n\
+                 clusters: [{{name: tests, cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority: '{}'}}}}]\n\
                  users: [{{name: admin, user: {{token: {TOKEN}}}}}]\n\
                  contexts: [{{name: tests, context: {{cluster: tests, user: admin}}}}]\n",
                 file("ca.crt")
@@ -75,19 +130,10 @@ impl ControlPlane {
         .unwrap();
         fs::write(directory.join("tokens"), format!("{TOKEN},admin,admin,system:masters\n")).unwrap();
 
-        let start = |name: &str, arguments: &[String]| {
-            let log = File::create(directory.join(format!("{name}.log"))).unwrap();
-            Command::new(programs.join(name))
-                .args(arguments)
-                .stdin(Stdio::piped())
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
-                .spawn()
-                .unwrap_or_else(|error| panic!("cannot start {}: {error}", programs.join(name).display()))
-        };
-        let mut processes = vec![start(
+        let starting = |name, arguments| Starting { name, arguments, directory: directory.to_owned() };
+        let etcd = starting(
             "etcd",
-            &[
+            vec![
                 format!("--data-dir={}", file("etcd")),
                 "--unsafe-no-fsync".to_owned(),
                 "--log-level=warn".to_owned(),
@@ -95,13 +141,13 @@ impl ControlPlane {
                 format!("--advertise-client-urls={etcd_url}"),
                 "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
             ],
-        )];
-        processes.push(start(
+        );
+        let api_server = starting(
             "kube-apiserver",
-            &[
+            vec![
                 format!("--etcd-servers={etcd_url}"),
                 "--bind-address=127.0.0.1".to_owned(),
-                format!("--secure-port={apiserver}"),
+                format!("--secure-port={port}"),
                 format!("--tls-cert-file={}", file("apiserver.crt")),
                 format!("--tls-private-key-file={}", file("apiserver.key")),
                 format!("--cert-dir={}", file("certs")),
@@ -113,12 +159,13 @@ impl ControlPlane {
                 format!("--service-account-key-file={}", file("service-account.pub")),
                 format!("--service-account-signing-key-file={}", file("service-account.key")),
             ],
-        ));
-        if programs.join("kube-controller-manager").exists() {
-            wait_until_it_accepts(apiserver, &directory);
-            processes.push(start(
+        );
+        let mut processes = vec![etcd.start(), api_server.start()];
+        if programs().join("kube-controller-manager").exists() {
+            wait_until_it_accepts(port, directory);
+            let manager = starting(
                 "kube-controller-manager",
-                &[
+                vec![
                     format!("--kubeconfig={}", kubeconfig.display()),
                     "--secure-port=0".to_owned(),
                     "--leader-elect=false".to_owned(),
@@ -128,14 +175,15 @@ impl ControlPlane {
                     format!("--service-account-private-key-file={}", file("service-account.key")),
                     format!("--root-ca-file={}", file("ca.crt")),
                 ],
-            ));
+            );
+            processes.push(manager.start());
         } else {
             panic!(
                 "{} holds no kube-controller-manager, and tests create Deployments: put one there, or unset KUBEBUILDER_ASSETS",
-                programs.display()
+                programs().display()
             );
         }
-        Self { kubeconfig, _processes: processes }
+        Self { kubeconfig, processes, api_server }
     }
 }
 

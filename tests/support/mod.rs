@@ -10,6 +10,7 @@ pub mod controller;
 pub mod outside;
 pub mod pods;
 pub mod program;
+pub mod road;
 pub mod server;
 pub mod tables;
 

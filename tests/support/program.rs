@@ -25,7 +25,8 @@ impl Webhook {
         Self::spawn(rules, arguments).ready().await
     }
 
-    async fn ready(mut self) -> Self {
+    /// Waits until it is ready.
+    pub async fn ready(mut self) -> Self {
         let limit = Duration::from_secs(20);
         wait_for("the webhook to be ready", limit, async || {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -45,25 +46,36 @@ impl Webhook {
             .await
     }
 
+    /// Starts it with the rules of the Kubernetes API that this kubeconfig names, and waits for nothing.
+    pub fn of_cluster(kubeconfig: &Path, arguments: &[&str]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pullcred"));
+        Self::spawn_with(program.env("KUBECONFIG", kubeconfig), None, arguments)
+    }
+
     /// Starts it and waits for nothing. It makes a development certificate of its own unless the arguments name another.
     pub fn spawn(rules: &str, arguments: &[&str]) -> Self {
         Self::spawn_by(&mut Command::new(env!("CARGO_BIN_EXE_pullcred")), rules, arguments)
     }
 
     fn spawn_by(program: &mut Command, rules: &str, arguments: &[&str]) -> Self {
+        Self::spawn_with(program, Some(rules), arguments)
+    }
+
+    fn spawn_with(program: &mut Command, rules: Option<&str>, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        fs::create_dir(path("rules")).unwrap();
-        fs::write(path("rules/rules.yaml"), rules).unwrap();
+        let files = path("rules");
+        fs::create_dir(&files).unwrap();
+        let rules = rules.map(|rules| fs::write(path("rules/rules.yaml"), rules).unwrap());
+        let rules = rules.map(|()| ["--rules".as_ref(), files.as_os_str()]);
         let log = File::create(path("log")).unwrap();
         let (port, admin_port) = (free_port(), free_port());
         let certs = path("certs");
-        let certificate =
-            if arguments.contains(&"--tls-cert") { vec![] } else { vec!["--dev-certs".as_ref(), certs.as_os_str()] };
+        let named = arguments.contains(&"--tls-cert") || arguments.contains(&"--tls-secret");
+        let certificate = if named { vec![] } else { vec!["--dev-certs".as_ref(), certs.as_os_str()] };
         let process = program
             .arg("webhook")
-            .arg("--rules")
-            .arg(path("rules"))
+            .args(rules.into_iter().flatten())
             .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log-format", "json"])
             .env("PULLCRED_LOG_LEVEL", "debug")
