@@ -158,7 +158,7 @@ async fn steady(webhook: &Arc<Webhook>, requests: usize) -> (Duration, u64) {
         });
     }
     callers.join_all().await;
-    let taken = process.computing() - before;
+    let taken = process.computing().saturating_sub(before);
     (taken / u32::try_from(requests).unwrap(), process.resident())
 }
 
