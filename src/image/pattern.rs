@@ -258,6 +258,13 @@ impl fmt::Display for ImagePattern {
     }
 }
 
+impl ImagePatternError {
+    /// What to write instead, which is a pattern; `None` where that cannot be told.
+    pub fn instead(&self) -> Option<&str> {
+        self.instead.as_deref()
+    }
+}
+
 impl fmt::Display for ImagePatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` {}", self.text.escape_debug(), self.wrong)?;

@@ -28,7 +28,7 @@ use crate::support::wait_for;
 
 /// What the webhook does with a request.
 #[derive(Clone)]
-enum Act {
+pub(super) enum Act {
     Admit,
     /// Admits after so long.
     Late(Duration),
@@ -46,11 +46,13 @@ enum Act {
 type Script = Vec<Act>;
 
 /// A webhook that follows a script once it is told to begin, and admits everything before.
-struct Scripted {
+pub(super) struct Scripted {
     port: u16,
     certificate: Development,
     script: Script,
     begun: AtomicBool,
+    /// The body of the last request.
+    pub(super) body: Mutex<Vec<u8>>,
     /// The requests since the beginning: number of the connection, path, and when.
     requests: Mutex<Vec<(usize, String, Instant)>>,
     /// How many connections were ever made.
@@ -60,7 +62,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    async fn start(script: &[Act]) -> Arc<Self> {
+    pub(super) async fn start(script: &[Act]) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let certificate = make_development(Timestamp::now()).unwrap();
         let chain = CertificateDer::pem_slice_iter(certificate.tls_crt.as_bytes()).map(Result::unwrap).collect();
@@ -78,6 +80,7 @@ impl Scripted {
             certificate,
             script: script.to_vec(),
             begun: AtomicBool::default(),
+            body: Mutex::default(),
             requests: Mutex::default(),
             connections: AtomicUsize::default(),
             idle: Mutex::default(),
@@ -102,6 +105,8 @@ impl Scripted {
                 self.idle.lock().unwrap().push(since.elapsed());
                 return Ok(());
             };
+            let uid = serde_json::from_slice::<Value>(&body)?["request"]["uid"].take();
+            *self.body.lock().unwrap() = body;
             let act = if self.begun.load(Ordering::Relaxed) {
                 let mut requests = self.requests.lock().unwrap();
                 requests.push((connection, path, Instant::now()));
@@ -126,7 +131,7 @@ impl Scripted {
             let answer = json!({
                 "apiVersion": "admission.k8s.io/v1",
                 "kind": "AdmissionReview",
-                "response": {"uid": body["request"]["uid"], "allowed": true},
+                "response": {"uid": uid, "allowed": true},
             })
             .to_string();
             let head = format!(
@@ -140,7 +145,7 @@ impl Scripted {
 }
 
 /// The path and body of the next request, unless the caller closes the connection.
-async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Option<(String, Value)>> {
+async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Option<(String, Vec<u8>)>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -153,7 +158,7 @@ async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Resu
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).await?;
-    Ok(Some((head.split(' ').nth(1).unwrap().to_owned(), serde_json::from_slice(&body).unwrap())))
+    Ok(Some((head.split(' ').nth(1).unwrap().to_owned(), body)))
 }
 
 /// Who calls a webhook.
@@ -176,7 +181,7 @@ impl Caller {
 }
 
 /// Registers a webhook for the Pods of a namespace, at this path, and waits until it is called.
-async fn register(cluster: &Cluster, webhook: &Scripted, name: &str, path: &str, seconds: u64) {
+pub(super) async fn register(cluster: &Cluster, webhook: &Scripted, name: &str, path: &str, seconds: u64) {
     let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &webhook.certificate.ca_crt);
     let configuration = json!({
         "metadata": {"name": name},

@@ -3,6 +3,8 @@
 use pullcred::image::{DockerConfig, DockerConfigError, ImageReference, Keyring, SecretType};
 use serde_json::json;
 
+use crate::support::tables::rows;
+
 fn parse(data: &str) -> Result<DockerConfig, DockerConfigError> {
     DockerConfig::parse(SecretType::DockerConfigJson, data.as_bytes())
 }
@@ -20,9 +22,7 @@ fn tried(secrets: &[&str], image: &str) -> Vec<String> {
 #[test]
 fn keys_cover_what_the_table_says() {
     let mut seen = 0;
-    for line in
-        include_str!("data/images/credentials.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+    for line in rows(include_str!("data/images/credentials.txt")) {
         let [key, verb, image] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
         let found = tried(&[&json!({"auths": {key: {"username": "u"}}}).to_string()], image);
         assert_eq!(!found.is_empty(), verb == "covers", "{line}");
@@ -92,4 +92,32 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn secrets_are_read_as_the_table_says() {
+    let mut seen = 0;
+    for line in rows(include_str!("data/images/secrets.txt")) {
+        let [data, image, expected] = line.split("  =>  ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let told = || {
+            let mut keyring = Keyring::default();
+            for data in data.split(" + ") {
+                let (kind, data) = match data.strip_prefix("dockercfg ") {
+                    Some(data) => (SecretType::DockerCfg, data),
+                    None => (SecretType::DockerConfigJson, data),
+                };
+                keyring.add(&DockerConfig::parse(kind, data.as_bytes()).ok()?);
+            }
+            let image = ImageReference::parse(image).ok()?;
+            let login = |entry: &&pullcred::image::Entry| {
+                format!("{}:{}", entry.credential.username(), entry.credential.password())
+            };
+            Some(keyring.lookup(&image).iter().map(login).collect::<Vec<_>>().join(" "))
+        };
+        let told =
+            told().map_or("error".to_owned(), |found| if found.is_empty() { "nothing".to_owned() } else { found });
+        assert_eq!(told, expected, "{line}");
+        seen += 1;
+    }
+    assert!(seen > 40, "the table was read");
 }

@@ -2,18 +2,12 @@
 
 use pullcred::image::{ImagePattern, ImageReference};
 
+use crate::support::tables::expand;
+
 /// The lines of a table that say something, with their numbers.
 fn lines(table: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = table.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-}
-
-/// Puts in what `<N>` and `<hex N>` stand for.
-fn expand(text: &str) -> String {
-    let Some((before, rest)) = text.split_once('<') else { return text.to_owned() };
-    let (inside, after) = rest.split_once('>').expect("`<` is closed");
-    let (letter, count) = inside.strip_prefix("hex ").map_or(("a", inside), |count| ("0", count));
-    before.to_owned() + &letter.repeat(count.parse().expect("a number")) + &expand(after)
 }
 
 #[test]

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod allocates_little;
 mod answers_over_https;
 mod callers_that_are_slow_or_gone;
 mod credentials;

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use pullcred::image::{DockerConfig, ImagePattern, ImageReference, Keyring, key_near_miss, pattern_near_miss};
 use serde_json::{Value, json};
 
+use crate::support::tables::rows;
+
 const RULES: &str = r#"
 apiVersion: pullcred.io/v1alpha1
 kind: ClusterPullSecret
@@ -212,9 +214,7 @@ fn what_cannot_be_read_is_told_and_nothing_of_a_secret() {
 #[test]
 fn near_misses_are_told_as_the_table_says() {
     let mut seen = 0;
-    for line in
-        include_str!("data/images/near-misses.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+    for line in rows(include_str!("data/images/near-misses.txt")) {
         let (key, rest) = line.split_once(' ').unwrap();
         let (text, told) = rest.trim_start().split_once(' ').unwrap();
         let image = ImageReference::parse(text).unwrap();

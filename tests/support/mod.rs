@@ -1,5 +1,5 @@
-//! What several tests stand on: the control plane, the program as a process, the server inside the test, a client of it, and
-//! waiting for a condition with a limit.
+//! What several tests stand on: the control plane, the program as a process, the server inside the test, a client of it,
+//! tables, and waiting for a condition with a limit.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod pods;
 pub mod program;
 pub mod server;
+pub mod tables;
 
 use std::time::{Duration, Instant};
 
