@@ -10,6 +10,7 @@
 //! | [`pki`] | certificate authorities and leaves | yes |
 //! | [`process`] | what every long-running command is made of: admin port, logs, metrics, shutdown | no |
 //! | [`webhook`] | the HTTPS server | no |
+//! | [`controller`] | carrying plans out: the copies, and where their credentials come from | no |
 //! | [`cli`] | the commands | no |
 //!
 //! A pure room knows no clock, environment, file, socket, runtime or log: what it needs comes in as an argument.
@@ -19,6 +20,7 @@
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod admission;
 pub mod cli;
+pub mod controller;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod image;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -42,6 +42,7 @@ const ROOMS: &[Room] = &[
     Room { name: "pki", imports: &[], pure_with: Some(&["jiff", "rcgen", "thiserror", "time", "x509_parser"]) },
     Room { name: "process", imports: &["rules"], pure_with: None },
     Room { name: "webhook", imports: &["rules", "admission", "pki", "process"], pure_with: None },
+    Room { name: "controller", imports: &["image", "rules", "provision", "cluster", "process"], pure_with: None },
     Room { name: "cli", imports: &["image", "rules", "admission", "pki", "process", "webhook"], pure_with: None },
 ];
 

@@ -6,6 +6,7 @@
 pub mod api_server;
 pub mod client;
 pub mod control_plane;
+pub mod outside;
 pub mod pods;
 pub mod program;
 pub mod server;
