@@ -19,9 +19,11 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod chart_renders;
 mod cluster;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod recorded_reviews;
+mod rights;
 mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;
