@@ -246,3 +246,31 @@ async fn the_api_server_accepts_every_object_strictly() {
         }
     }
 }
+
+/// Role by role: who, where, which verbs, on what.
+#[test]
+fn the_documented_rights_are_those_that_are_rendered() {
+    let objects = rendered(&json!({"rbac": {"secretNames": ["regcred"], "sourceNames": ["gcp-key"]}}));
+    let words =
+        |list: &Value| list.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let mut block = "```\n".to_owned();
+    for who in ["webhook", "controller"] {
+        for (kind, place) in [("ClusterRole", "everywhere"), ("Role", "beside")] {
+            for rule in object(&objects, kind, &format!("pullcred-{who}"))["rules"].as_array().unwrap() {
+                let names = if rule["resourceNames"].is_null() {
+                    String::new()
+                } else {
+                    format!(": {}", words(&rule["resourceNames"]))
+                };
+                block += &format!(
+                    "{who:<11} {place:<11} {:<28} {}{names}\n",
+                    words(&rule["verbs"]),
+                    words(&rule["resources"])
+                );
+            }
+        }
+    }
+    block += "```\n";
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rbac.md")).unwrap();
+    assert!(document.contains(&block), "docs/rbac.md should hold\n{block}");
+}
