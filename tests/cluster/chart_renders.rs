@@ -1,6 +1,7 @@
 //! What the chart renders from which values, by the real Helm.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 
 use pullcred::rules::crds;
@@ -262,11 +263,8 @@ fn the_documented_rights_are_those_that_are_rendered() {
                 } else {
                     format!(": {}", words(&rule["resourceNames"]))
                 };
-                block += &format!(
-                    "{who:<11} {place:<11} {:<28} {}{names}\n",
-                    words(&rule["verbs"]),
-                    words(&rule["resources"])
-                );
+                let (verbs, resources) = (words(&rule["verbs"]), words(&rule["resources"]));
+                writeln!(block, "{who:<11} {place:<11} {verbs:<28} {resources}{names}").unwrap();
             }
         }
     }
