@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, value::RawValue};
@@ -123,7 +123,7 @@ fn document<const N: usize>(with_labels: bool, fields: [(&str, JSONSchemaProps);
     object([("apiVersion", text()), ("kind", text()), ("metadata", metadata)].into_iter().chain(fields))
 }
 
-fn object<'f>(fields: impl Iterator<Item = (&'f str, JSONSchemaProps)>) -> JSONSchemaProps {
+pub(super) fn object<'f>(fields: impl Iterator<Item = (&'f str, JSONSchemaProps)>) -> JSONSchemaProps {
     let properties = fields.map(|(name, schema)| (name.to_owned(), schema)).collect();
     JSONSchemaProps { type_: Some("object".to_owned()), properties: Some(properties), ..JSONSchemaProps::default() }
 }
@@ -137,11 +137,16 @@ fn object_of_text() -> JSONSchemaProps {
     }
 }
 
-fn text() -> JSONSchemaProps {
+pub(super) fn list(items: JSONSchemaProps) -> JSONSchemaProps {
+    let items = JSONSchemaPropsOrArray::Schema(Box::new(items));
+    JSONSchemaProps { type_: Some("array".to_owned()), items: Some(items), ..JSONSchemaProps::default() }
+}
+
+pub(super) fn text() -> JSONSchemaProps {
     JSONSchemaProps { type_: Some("string".to_owned()), ..JSONSchemaProps::default() }
 }
 
-fn unread() -> JSONSchemaProps {
+pub(super) fn unread() -> JSONSchemaProps {
     JSONSchemaProps::default()
 }
 
@@ -169,24 +174,17 @@ impl Reader<'_> {
             Ok(text) => text,
             Err((at, problem)) => return self.findings.push(Finding { file: name, at, problem }),
         };
-        for (text, origin) in json_values(text).unwrap_or_else(|| vec![(text, START)]) {
-            for document in tree::Documents::new(text, origin) {
-                match document {
-                    Ok(mut tree) => {
-                        for (at, problem) in std::mem::take(&mut tree.problems) {
-                            self.findings.push(Finding { file: name.clone(), at: Some(at), problem });
-                        }
-                        if let Some(root) = tree.root() {
-                            self.read_document(&Place {
-                                file: &name,
-                                tree: &tree,
-                                node: root,
-                                path: FieldPath::default(),
-                            });
-                        }
+        for document in placed_documents(text) {
+            match document {
+                Ok(mut tree) => {
+                    for (at, problem) in std::mem::take(&mut tree.problems) {
+                        self.findings.push(Finding { file: name.clone(), at: Some(at), problem });
                     }
-                    Err((at, problem)) => self.findings.push(Finding { file: name.clone(), at: Some(at), problem }),
+                    if let Some(root) = tree.root() {
+                        self.read_document(&Place { file: &name, tree: &tree, node: root, path: FieldPath::default() });
+                    }
                 }
+                Err((at, problem)) => self.findings.push(Finding { file: name.clone(), at: Some(at), problem }),
             }
         }
     }
@@ -362,7 +360,7 @@ fn kinds() -> String {
 const START: Position = Position { line: 1, column: 1 };
 
 /// The bytes as text without a byte-order mark; or what keeps them from being text.
-fn decode(bytes: &[u8]) -> Result<&str, (Option<Position>, Problem)> {
+pub(super) fn decode(bytes: &[u8]) -> Result<&str, (Option<Position>, Problem)> {
     let refuse = |at: Option<usize>, code: Code, message: String| {
         let at = at.map(|offset| after(START, &String::from_utf8_lossy(&bytes[..offset])));
         Err((at, Problem::new(code, FieldPath::default(), message)))
@@ -392,6 +390,12 @@ fn decode(bytes: &[u8]) -> Result<&str, (Option<Position>, Problem)> {
         }
         None => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
     }
+}
+
+/// The documents of a text, YAML or JSON, each of which may be broken by itself.
+pub(super) fn placed_documents(text: &str) -> impl Iterator<Item = Result<Tree<'_>, tree::Broken>> {
+    let values = json_values(text).unwrap_or_else(|| vec![(text, START)]);
+    values.into_iter().flat_map(|(text, origin)| tree::Documents::new(text, origin))
 }
 
 /// JSON values that follow one another without YAML's `---`, each with the place where it begins; `None` when the text

@@ -7,6 +7,8 @@ pub mod api_server;
 pub mod chart;
 pub mod client;
 pub mod control_plane;
+pub mod controller;
+pub mod outside;
 pub mod pods;
 pub mod program;
 pub mod server;
