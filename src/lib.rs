@@ -8,6 +8,7 @@
 //! | [`rules`] | the documents a person writes, and the rules compiled from them | yes |
 //! | [`admission`] | an AdmissionReview in, an answer out | yes |
 //! | [`pki`] | certificate authorities and leaves | yes |
+//! | [`provision`] | what should be in which namespace, and the write that makes it so | yes |
 //! | [`process`] | what every long-running command is made of: admin port, logs, metrics, shutdown | no |
 //! | [`webhook`] | the HTTPS server | no |
 //! | [`controller`] | carrying plans out: the copies, and where their credentials come from | no |
@@ -26,6 +27,8 @@ pub mod image;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod pki;
 pub mod process;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod provision;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod rules;
 pub mod webhook;

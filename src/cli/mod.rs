@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they have in common: arguments, exit codes, and how an error is told.
 
+mod controller;
 mod dev_certs;
 mod generate;
 mod match_images;
@@ -42,6 +43,8 @@ struct LogArguments {
 enum Command {
     /// Serve AdmissionReviews over HTTPS
     Webhook(webhook::Webhook),
+    /// Put pull secrets into the namespaces that need them
+    Controller(controller::Controller),
     /// Say which rules and which credentials cover an image, in order, and what nearly does
     Match(match_images::Match),
     /// Make files: definitions for the Kubernetes API, certificates, completions, a manual page
@@ -85,6 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match logs::start(arguments.logs.log_format, &arguments.logs.log_level) {
         Ok(()) => match arguments.command {
             Command::Webhook(webhook) => webhook.run(),
+            Command::Controller(controller) => controller.run(),
             Command::Match(images) => images.run(),
             Command::Generate(generate) => generate.run(),
             Command::Oracle => {

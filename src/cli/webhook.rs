@@ -173,11 +173,11 @@ impl Input {
     }
 }
 
-fn cut_short(signal: &str) -> Failure {
+pub(super) fn cut_short(signal: &str) -> Failure {
     Failure::Fault(anyhow!("{signal} came again: ended at once"))
 }
 
-fn open(address: Option<SocketAddr>, default_port: u16, flag: &str) -> Result<TcpListener, Failure> {
+pub(super) fn open(address: Option<SocketAddr>, default_port: u16, flag: &str) -> Result<TcpListener, Failure> {
     listen(address, default_port).map_err(|error| {
         let shown = address.map_or_else(|| format!("port {default_port}"), |address| address.to_string());
         Failure::Input(

@@ -22,6 +22,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 
+pub use document::{API_VERSION, ClusterPullSecret, Distribution, PullSecret};
 pub use duration::parse as parse_duration;
 pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
 pub use provider_config::{Provider, read_credential_provider_config};
@@ -29,6 +30,7 @@ pub use reader::{Documents, MAX_FILE_BYTES, SourceFile, read_documents};
 pub use rule::{Mode, Rule, RuleId, RuleKind};
 pub use rule_set::RuleSet;
 pub use schema::crds;
+pub use status::{ClusterPullSecretStatus, Conflicts, PullSecretStatus};
 
 /// The labels of one Kubernetes object.
 pub type Labels = BTreeMap<String, String>;

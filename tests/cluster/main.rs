@@ -19,9 +19,17 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod chart_renders;
 mod cluster;
+mod copies_are_in_time;
+mod copies_are_there;
+mod copies_of_tokens;
+mod copies_survive;
+mod copies_within_rights;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
+mod provided;
 mod recorded_reviews;
+mod rights;
 mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;

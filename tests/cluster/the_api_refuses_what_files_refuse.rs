@@ -15,7 +15,7 @@ use pullcred::rules::crds;
 use crate::support::{control_plane::ControlPlane, wait_for};
 
 /// A client of a cluster that knows both kinds.
-async fn cluster() -> Client {
+pub async fn cluster() -> Client {
     let client = ControlPlane::shared().await.client().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in crds() {

@@ -40,10 +40,15 @@ const ROOMS: &[Room] = &[
         pure_with: Some(&["base64", "serde", "serde_json", "thiserror"]),
     },
     Room { name: "pki", imports: &[], pure_with: Some(&["jiff", "rcgen", "thiserror", "time", "x509_parser"]) },
+    Room { name: "provision", imports: &["image", "rules"], pure_with: Some(&["jiff", "k8s_openapi"]) },
     Room { name: "process", imports: &["rules"], pure_with: None },
     Room { name: "webhook", imports: &["rules", "admission", "pki", "process"], pure_with: None },
     Room { name: "controller", imports: &["image", "rules", "provision", "cluster", "process"], pure_with: None },
-    Room { name: "cli", imports: &["image", "rules", "admission", "pki", "process", "webhook"], pure_with: None },
+    Room {
+        name: "cli",
+        imports: &["image", "rules", "admission", "pki", "process", "webhook", "controller"],
+        pure_with: None,
+    },
 ];
 
 /// What of `std` no pure room names, with the few names inside that are only data.

@@ -27,6 +27,7 @@ mod image_names;
 mod injection_properties;
 mod injects;
 mod matches_images;
+mod provision_properties;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;

@@ -53,6 +53,12 @@ impl ControlPlane {
         Client::try_from(config).unwrap()
     }
 
+    /// A kubeconfig for the owner of a token, in text.
+    pub fn kubeconfig_of(&self, token: &str, namespace: &str) -> String {
+        let admins = fs::read_to_string(&self.kubeconfig).unwrap();
+        admins.replace(TOKEN, token).replace("user: admin}", &format!("user: admin, namespace: {namespace}}}"))
+    }
+
     fn start() -> Self {
         let programs = programs();
         let directory = directory_of_this_run();

@@ -12,6 +12,7 @@
 pub mod google;
 pub mod outside;
 pub mod plugin;
+pub(super) mod secret;
 
 use std::time::Duration;
 

@@ -1,0 +1,162 @@
+//! Who leads, by a Lease. Losing the lead late does no harm, since every write carries the state it was computed from; the
+//! Lease keeps two leaders from doing the same work twice.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use tokio::sync::watch;
+
+use crate::process::logs::Seldom;
+
+/// The Lease in the release namespace.
+const LEASE: &str = "pullcred-controller";
+
+/// One candidate for the lead.
+#[derive(Debug)]
+pub struct Election {
+    /// The Leases of the release namespace.
+    pub leases: Api<Lease>,
+    /// Who this candidate is; different for each process.
+    pub identity: String,
+    /// How long a leader that does not renew is still the leader.
+    pub duration: Duration,
+}
+
+/// What a candidate has seen of the Lease.
+struct Seen {
+    lease: Option<Lease>,
+    /// When it last changed, by our own clock: clocks of others do not count.
+    since: Instant,
+}
+
+impl Election {
+    /// Says through `leading` whether this process leads, until `stop`; then gives the lead back, so that another has it at
+    /// once.
+    pub async fn run(self, leading: watch::Sender<bool>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut changes = watch_object(self.leases.clone(), LEASE).default_backoff().boxed();
+        let mut seen = Seen { lease: None, since: Instant::now() };
+        let mut is_known = false;
+        let mut renewed = Instant::now();
+        let every = self.duration / 4;
+        let mut ticks = tokio::time::interval(every.min(Duration::from_secs(1)));
+        loop {
+            let is_stop = tokio::select! {
+                () = &mut stop => true,
+                change = changes.next() => {
+                    if let Some(Ok(lease)) = change {
+                        is_known = true;
+                        if seen.lease != lease {
+                            seen = Seen { lease, since: Instant::now() };
+                        }
+                    }
+                    false
+                }
+                _ = ticks.tick() => false,
+            };
+            if is_stop {
+                break;
+            }
+            let is_leading = *leading.borrow();
+            let is_due = if is_leading { renewed.elapsed() >= every } else { is_known && self.is_free(&seen) };
+            if is_due {
+                // The time of the attempt counts, not that of the answer.
+                let begun = Instant::now();
+                let attempt = tokio::time::timeout(self.duration / 2, self.hold(seen.lease.as_ref(), true));
+                match attempt.await {
+                    Ok(Ok(lease)) => {
+                        renewed = begun;
+                        seen = Seen { lease: Some(lease), since: Instant::now() };
+                        if !is_leading {
+                            tracing::info!(identity = self.identity, "leading");
+                            leading.send_replace(true);
+                        }
+                    }
+                    Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                        // Somebody else wrote it: look, and if it is another leader, follow.
+                        let look = tokio::time::timeout(self.duration / 4, self.leases.get_opt(LEASE));
+                        if let Ok(Ok(lease)) = look.await {
+                            if is_leading && holder(lease.as_ref()) != Some(&self.identity) {
+                                tracing::warn!("another leads");
+                                leading.send_replace(false);
+                            }
+                            seen = Seen { lease, since: Instant::now() };
+                        }
+                    }
+                    Ok(Err(error)) => cannot_hold(&error.to_string()),
+                    Err(_) => cannot_hold("the API server does not answer in time"),
+                }
+            }
+            if *leading.borrow() && renewed.elapsed() >= self.duration * 3 / 4 {
+                tracing::warn!("the lead could not be renewed in time and is given up");
+                leading.send_replace(false);
+            }
+        }
+        if leading.send_replace(false) {
+            let released = tokio::time::timeout(self.duration / 2, self.hold(seen.lease.as_ref(), false)).await;
+            match released {
+                Ok(Ok(_)) => tracing::info!("the lead is released"),
+                Ok(Err(error)) => tracing::warn!(%error, "the lead is not released; another takes it when it runs out"),
+                Err(_) => tracing::warn!("the lead is not released in time; another takes it when it runs out"),
+            }
+        }
+    }
+
+    /// Whether nobody holds the Lease, or its holder has been silent for as long as it promised not to be.
+    fn is_free(&self, seen: &Seen) -> bool {
+        match holder(seen.lease.as_ref()) {
+            // Ours, from before we gave up or were restarted.
+            None => true,
+            Some(other) if other == self.identity => true,
+            Some(_) => {
+                let spec = seen.lease.as_ref().and_then(|lease| lease.spec.as_ref());
+                let promised = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+                seen.since.elapsed() >= promised.map_or(self.duration, Duration::from_secs)
+            }
+        }
+    }
+
+    /// Writes the Lease, from the state that was seen: taken or renewed, or given back.
+    async fn hold(&self, seen: Option<&Lease>, is_held: bool) -> kube::Result<Lease> {
+        let now = MicroTime(Timestamp::now());
+        let before = seen.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let is_ours = before.holder_identity.as_deref() == Some(self.identity.as_str());
+        let transitions = before.lease_transitions.unwrap_or_default();
+        // Rounded up, as the Lease holds whole seconds.
+        let seconds = i32::try_from(self.duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let spec = LeaseSpec {
+            holder_identity: Some(if is_held { self.identity.clone() } else { String::new() }),
+            lease_duration_seconds: Some(if is_held { seconds } else { 1 }),
+            acquire_time: if is_ours { before.acquire_time.clone() } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(if is_ours { transitions } else { transitions.saturating_add(1) }),
+            ..before
+        };
+        let parameters = PostParams::default();
+        if let Some(lease) = seen {
+            let lease = Lease { metadata: lease.metadata.clone(), spec: Some(spec) };
+            return self.leases.replace(LEASE, &parameters, &lease).await;
+        }
+        let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
+        self.leases.create(&parameters, &Lease { metadata, spec: Some(spec) }).await
+    }
+}
+
+fn holder(lease: Option<&Lease>) -> Option<&str> {
+    let holder = lease?.spec.as_ref()?.holder_identity.as_deref()?;
+    (!holder.is_empty()).then_some(holder)
+}
+
+fn cannot_hold(error: &str) {
+    static CANNOT_HOLD: Seldom = Seldom::at_most(1);
+    if let Some(unsaid) = CANNOT_HOLD.now() {
+        tracing::warn!(error, unsaid, "the Lease cannot be written");
+    }
+}

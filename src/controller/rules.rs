@@ -1,0 +1,229 @@
+//! What is known of each rule: the object as last seen, the credential that its copies hold, and how its source stands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::objects::{SourceSecret, fingerprint};
+use super::sources::{Fetched, Lifetime, secret};
+use crate::image::{DockerConfig, DockerConfigJson};
+use crate::provision::{Life, Refresh, RuleFacts, SourceState};
+use crate::rules::{ClusterPullSecret, Distribution, Rule, parse_duration};
+
+/// Where the credential of a rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The Secret of this name in the release namespace.
+    Secret(String),
+    /// The plugin of this name.
+    Plugin(String),
+    /// A Google key: the Secret in the release namespace, and the key in it.
+    Google { secret: String, key: String },
+    /// Nobody.
+    Unmanaged,
+}
+
+impl Origin {
+    /// Of an object of the API. What is not filled in was refused on the way here.
+    fn of(document: &ClusterPullSecret) -> Self {
+        let own_name = || document.name_any();
+        let Some(source) = &document.spec.source else { return Self::Secret(own_name()) };
+        if source.unmanaged.is_some() {
+            Self::Unmanaged
+        } else if let Some(plugin) = &source.credential_provider {
+            Self::Plugin(plugin.name.clone().unwrap_or_default())
+        } else if let Some(key) =
+            source.google_service_account_key.as_ref().and_then(|google| google.secret_ref.as_ref())
+        {
+            Self::Google { secret: key.name.clone().unwrap_or_default(), key: key.key.clone() }
+        } else {
+            let name = source.secret_ref.as_ref().and_then(|secret| secret.name.clone());
+            Self::Secret(name.unwrap_or_else(own_name))
+        }
+    }
+
+    /// The Secret in the release namespace that it reads.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Secret(name) | Self::Google { secret: name, .. } => Some(name),
+            Self::Plugin(_) | Self::Unmanaged => None,
+        }
+    }
+}
+
+/// A rule as it is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The object.
+    pub(super) document: ClusterPullSecret,
+    /// The rule, or what is wrong with it.
+    pub(super) rule: Result<Rule, String>,
+    pub(super) origin: Origin,
+    /// The docker config of its copies, the last good one.
+    pub(super) config: Option<Arc<DockerConfigJson>>,
+    pub(super) state: SourceState,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) refreshed_at: Option<Timestamp>,
+    /// For what is asked for: when.
+    pub(super) refresh: Option<Refresh>,
+    /// Whether somebody is being asked.
+    pub(super) is_asking: bool,
+    /// Whether the key has changed since.
+    is_outdated: bool,
+}
+
+impl Known {
+    /// A rule that was not known before.
+    pub(super) fn new(document: ClusterPullSecret, now: Duration) -> Self {
+        let origin = Origin::of(&document);
+        let rule = rule_of(&document);
+        let refresh = match origin {
+            // Nobody is asked for a rule that is left out.
+            _ if rule.is_err() => None,
+            Origin::Plugin(_) => Some(Refresh::at_once(now)),
+            // As soon as the key is there.
+            Origin::Google { .. } => Some(Refresh::default()),
+            Origin::Secret(_) | Origin::Unmanaged => None,
+        };
+        let state = if origin == Origin::Unmanaged { SourceState::Unmanaged } else { SourceState::Unknown };
+        let status = document.status.as_ref();
+        Self {
+            rule,
+            // What the last leader said stays true until something is read or fetched anew.
+            expires_at: status.and_then(|status| Some(status.expires_at.as_ref()?.0)),
+            refreshed_at: status.and_then(|status| Some(status.refreshed_at.as_ref()?.0)),
+            document,
+            origin,
+            config: None,
+            state,
+            refresh,
+            is_asking: false,
+            is_outdated: false,
+        }
+    }
+
+    /// The object has changed. Whether what the copies hold has to be found out anew.
+    pub(super) fn update(&mut self, document: ClusterPullSecret, now: Duration) -> bool {
+        let is_other = self.document.spec != document.spec || self.document.metadata.uid != document.metadata.uid;
+        if is_other {
+            let (config, expires_at, refreshed_at) = (self.config.take(), self.expires_at, self.refreshed_at);
+            *self = Self { config, expires_at, refreshed_at, ..Self::new(document, now) };
+        } else {
+            self.document = document;
+        }
+        is_other
+    }
+
+    /// What provisioning has to know; `None` for a rule that is not valid.
+    pub(super) fn facts(&self) -> Option<RuleFacts> {
+        let rule = self.rule.as_ref().ok()?.clone();
+        let metadata = &self.document.metadata;
+        Some(RuleFacts {
+            rule,
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |created| created.0.as_second()),
+            eager: self.document.spec.distribution == Distribution::Eager,
+            // Valid, since the rule is.
+            reclaim_after: parse_duration(&self.document.spec.reclaim_after).unwrap_or(Duration::MAX),
+            copied: self.origin != Origin::Unmanaged,
+        })
+    }
+
+    /// The Secret that holds the key has been looked at: somebody is asked with it at once.
+    pub(super) fn key_is_there(&mut self, now: Duration) {
+        if self.is_asking {
+            self.is_outdated = true;
+        } else if self.rule.is_ok() {
+            self.refresh = Some(Refresh::at_once(now));
+        }
+    }
+
+    /// The Secret in the release namespace has been looked at. Gives the hash of what the copies hold from now on; `None`
+    /// when that stays what it was.
+    pub(super) fn read_secret(&mut self, found: Option<&SourceSecret>, namespace: &str, now: Timestamp) -> Option<u64> {
+        let (Ok(rule), Origin::Secret(name)) = (&self.rule, &self.origin) else { return None };
+        match secret::read(found, namespace, name, rule.patterns()) {
+            Ok(config) => {
+                self.state = SourceState::Good;
+                self.expires_at = None;
+                Some(self.put(&config, now))
+            }
+            Err(state) => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    /// A plugin or a key has been asked, since `asked` by the wall clock. Gives what `read_secret` gives.
+    pub(super) fn fetched(
+        &mut self,
+        answer: Result<Fetched, SourceState>,
+        asked: Timestamp,
+        now: Duration,
+    ) -> Option<u64> {
+        self.is_asking = false;
+        let fingerprint = self.answered(answer, asked, now);
+        if std::mem::take(&mut self.is_outdated) {
+            self.refresh = Some(Refresh::at_once(now));
+        }
+        fingerprint
+    }
+
+    fn answered(&mut self, answer: Result<Fetched, SourceState>, asked: Timestamp, now: Duration) -> Option<u64> {
+        let refresh = self.refresh.as_mut()?;
+        match answer {
+            Ok(Fetched { auths, lifetime }) => {
+                let life = match lifetime {
+                    Lifetime::Once => Life::Once,
+                    Lifetime::For(life) => Life::For(life),
+                    Lifetime::Unlimited => Life::Unlimited,
+                };
+                refresh.succeeded(life, jitter(&self.document.name_any()));
+                self.expires_at = match life {
+                    Life::For(life) => asked.checked_add(life).ok().and_then(whole_seconds),
+                    Life::Once | Life::Unlimited => None,
+                };
+                self.state = SourceState::Good;
+                self.refreshed_at = None;
+                Some(self.put(&auths, asked))
+            }
+            Err(state) => {
+                refresh.failed(now);
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, config: &DockerConfig, now: Timestamp) -> u64 {
+        let json = config.to_json();
+        let is_same = self.config.as_deref() == Some(&json);
+        // A restart reads what is there already: that is no refreshment.
+        if self.refreshed_at.is_none() || (self.config.is_some() && !is_same) {
+            self.refreshed_at = whole_seconds(now);
+        }
+        let hash = fingerprint(json.expose().as_bytes());
+        self.config = Some(Arc::new(json));
+        hash
+    }
+}
+
+fn rule_of(document: &ClusterPullSecret) -> Result<Rule, String> {
+    Rule::from_cluster_pull_secret(document).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        problems.join("; ")
+    })
+}
+
+/// From 0 to 1, another for each rule and process.
+fn jitter(name: &str) -> f64 {
+    f64::from(u32::try_from(fingerprint(name.as_bytes()) >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+/// The API keeps whole seconds.
+pub(super) fn whole_seconds(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second()).ok()
+}

@@ -1,0 +1,314 @@
+//! Needs, what was seen of Secrets, and what is under way: the next write that is due, and when to look again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::needs::{Needs, Want};
+use super::pace::Pace;
+use super::plan::{Action, Copy, Desired, Observed, plan};
+use super::{Name, Place};
+
+/// A refused write is tried again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// As many places are remembered that were written before those that are calm are forgotten.
+const PACES: usize = 4096;
+
+/// A write that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Where.
+    pub place: Place,
+    /// Which: never `Nothing` or `Conflict`.
+    pub action: Action,
+    /// The copy to write; `None` for a removal.
+    pub copy: Option<Copy>,
+}
+
+/// How a rule stands in all namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How many namespaces hold a copy of it.
+    pub copies: usize,
+    /// Where a Secret that is not ours stands in the place of a needed copy.
+    pub conflicts: BTreeSet<Name>,
+    /// Where the API refuses a write, and in which words.
+    pub refused: BTreeMap<Name, String>,
+    /// Where a copy is needed, none is there, and no credential is known that could be written.
+    pub unprovided: BTreeSet<Name>,
+}
+
+/// The Secrets of one name.
+#[derive(Debug, Default)]
+struct Book {
+    /// Whether all of them have been seen.
+    complete: bool,
+    there: HashMap<Name, Observed>,
+    /// While a list comes in: the namespaces that it has named so far.
+    listed: Option<HashSet<Name>>,
+    /// Places of a needed copy that somebody else's Secret has, with the rule that serves there.
+    conflicts: HashMap<Name, Name>,
+    /// Places where a write was refused, with the rule and the words.
+    refused: HashMap<Name, (Name, String)>,
+    /// Places of a needed copy for which nothing is known that could be written, with the rule.
+    unprovided: HashMap<Name, Name>,
+}
+
+/// Everything that decisions are made from.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Who needs what.
+    pub needs: Needs,
+    /// For each rule whose credential is known, a hash of its docker config.
+    materials: HashMap<Name, u64>,
+    books: HashMap<Name, Book>,
+    dirty: BTreeSet<Place>,
+    waiting: BTreeSet<(Duration, Place)>,
+    in_flight: HashSet<Place>,
+    paces: HashMap<Place, Pace>,
+    /// Since when the copy in a place is not used.
+    unused_since: HashMap<Place, Duration>,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(needs: Needs) -> Self {
+        Self { needs, ..Self::default() }
+    }
+
+    /// What the copies of a rule hold from now on, by a hash of it. `None`: nothing is known, and what is there stays.
+    pub fn set_material(&mut self, rule: &str, fingerprint: Option<u64>) {
+        let before = match fingerprint {
+            Some(fingerprint) => self.materials.insert(rule.into(), fingerprint),
+            None => self.materials.remove(rule),
+        };
+        if before != fingerprint
+            && let Some(facts) = self.needs.rule(rule)
+        {
+            let secret: Name = facts.rule.secret_name().into();
+            self.needs.every_namespace_is_dirty(&secret);
+        }
+    }
+
+    /// A list of the Secrets of this name begins.
+    pub fn list_begins(&mut self, secret: &str) {
+        self.books.entry(secret.into()).or_default().listed = Some(HashSet::new());
+    }
+
+    /// The list is complete: what it did not name is gone.
+    pub fn list_ends(&mut self, secret: &str) {
+        let name: Name = secret.into();
+        let Some(book) = self.books.get_mut(&name) else { return };
+        book.complete = true;
+        if let Some(listed) = book.listed.take() {
+            book.there.retain(|namespace, _| listed.contains(namespace));
+        }
+        let there =
+            book.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(&name) });
+        self.dirty.extend(there);
+        self.needs.every_namespace_is_dirty(&name);
+    }
+
+    /// The Secrets of this name are not seen any more: nothing is decided about them until they are listed again.
+    pub fn unwatched(&mut self, secret: &str) {
+        self.books.remove(secret);
+    }
+
+    /// Whether all Secrets of this name have been seen.
+    pub fn is_complete(&self, secret: &str) -> bool {
+        self.books.get(secret).is_some_and(|book| book.complete)
+    }
+
+    /// Whether a copy of this name is still there, whatever rule wanted it.
+    pub fn holds_copies(&self, secret: &str) -> bool {
+        let there = self.books.get(secret).into_iter().flat_map(|book| book.there.values());
+        there.flat_map(|there| &there.owners).any(|owner| self.needs.is_rule(owner))
+    }
+
+    /// A Secret is there, or has changed. What is older than what is known is passed over.
+    pub fn seen(&mut self, place: &Place, observed: Observed) {
+        let book = self.books.entry(Arc::clone(&place.secret)).or_default();
+        if let Some(listed) = &mut book.listed {
+            listed.insert(Arc::clone(&place.namespace));
+        }
+        let version = |observed: &Observed| observed.version.parse::<u64>().ok();
+        if let Some(known) = book.there.get(&place.namespace)
+            && known.uid == observed.uid
+            && version(known) > version(&observed)
+        {
+            return;
+        }
+        book.there.insert(Arc::clone(&place.namespace), observed);
+        self.dirty.insert(place.clone());
+    }
+
+    /// A Secret is gone.
+    pub fn gone(&mut self, place: &Place) {
+        if let Some(book) = self.books.get_mut(&place.secret) {
+            book.there.remove(&place.namespace);
+            self.dirty.insert(place.clone());
+        }
+    }
+
+    /// The next write that is due at `now`, which is under way from now on. `None`: there is none until something is seen or
+    /// the time of [`next_wake`](Self::next_wake) has come.
+    pub fn next(&mut self, now: Duration) -> Option<Due> {
+        self.dirty.append(&mut self.needs.take_dirty());
+        while self.waiting.first().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, place)) = self.waiting.pop_first()
+        {
+            self.dirty.insert(place);
+        }
+        while let Some(place) = self.dirty.pop_first() {
+            // When a write is done its place is looked at again, as is every place of a book that becomes complete.
+            if self.in_flight.contains(&place) || !self.books.get(&place.secret).is_some_and(|book| book.complete) {
+                continue;
+            }
+            let (action, desired) = self.decide(&place, now);
+            match action {
+                Action::Nothing | Action::Conflict => continue,
+                _ => {}
+            }
+            let not_before = self.paces.get(&place).map_or(Duration::ZERO, Pace::not_before);
+            if not_before > now {
+                self.waiting.insert((not_before, place));
+                continue;
+            }
+            self.in_flight.insert(place.clone());
+            let copy = match desired {
+                Desired::Copy(copy) => Some(copy),
+                Desired::Absent | Desired::Keep(_) => None,
+            };
+            return Some(Due { place, action, copy });
+        }
+        None
+    }
+
+    /// When to ask for the next write although nothing was seen.
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    /// A write is done, and this is there now.
+    pub fn wrote(&mut self, place: &Place, now: Duration, there: Option<Observed>) {
+        self.ended(place, now);
+        if let Some(book) = self.books.get_mut(&place.secret) {
+            book.refused.remove(&place.namespace);
+        }
+        match there {
+            Some(observed) => self.seen(place, observed),
+            None => self.gone(place),
+        }
+        self.dirty.insert(place.clone());
+    }
+
+    /// A write was refused in these words. It is tried again later.
+    pub fn refused(&mut self, place: &Place, now: Duration, words: String) {
+        self.ended(place, now);
+        let rule = match self.needs.want(place) {
+            Want::Needed(facts) | Want::Unused(facts) => Some(Name::from(facts.rule.id().name.as_str())),
+            Want::NotServed | Want::Unknown => None,
+        };
+        if let (Some(rule), Some(book)) = (rule, self.books.get_mut(&place.secret)) {
+            book.refused.insert(Arc::clone(&place.namespace), (rule, words));
+        }
+        self.waiting.insert((now + ASK_AGAIN, place.clone()));
+    }
+
+    /// A write failed, and nothing is known of its effect. It is tried again after `pause`.
+    pub fn failed(&mut self, place: &Place, now: Duration, pause: Duration) {
+        self.ended(place, now);
+        self.waiting.insert((now + pause, place.clone()));
+    }
+
+    /// A write that is due is not begun yet, but after `pause`.
+    pub fn postponed(&mut self, place: &Place, now: Duration, pause: Duration) {
+        self.in_flight.remove(place);
+        self.waiting.insert((now + pause, place.clone()));
+    }
+
+    fn ended(&mut self, place: &Place, now: Duration) {
+        self.in_flight.remove(place);
+        self.paces.entry(place.clone()).or_default().wrote(now);
+        if self.paces.len() > PACES {
+            self.paces.retain(|_, pace| !pace.is_calm(now));
+        }
+    }
+
+    /// What should be in the place, and the write that makes it so.
+    fn decide(&mut self, place: &Place, now: Duration) -> (Action, Desired) {
+        let Some(book) = self.books.get_mut(&place.secret) else { return (Action::Nothing, Desired::Absent) };
+        let there = book.there.get(&place.namespace);
+        let want = self.needs.want(place);
+        if !matches!(want, Want::Unused(_)) {
+            self.unused_since.remove(place);
+        }
+        let copy = |name: &str, uid: &Name| match self.materials.get(name) {
+            Some(fingerprint) => {
+                Desired::Copy(Copy { rule: name.into(), rule_uid: Arc::clone(uid), fingerprint: *fingerprint })
+            }
+            None => Desired::Keep(Arc::clone(uid)),
+        };
+        let desired = match &want {
+            Want::Unknown => {
+                book.conflicts.remove(&place.namespace);
+                book.unprovided.remove(&place.namespace);
+                book.refused.remove(&place.namespace);
+                return (Action::Nothing, Desired::Absent);
+            }
+            Want::NotServed => Desired::Absent,
+            Want::Needed(facts) => copy(&facts.rule.id().name, &facts.uid),
+            Want::Unused(facts) => match there {
+                Some(there) if there.owners.iter().any(|owner| **owner == *facts.uid) => {
+                    let since = *self.unused_since.entry(place.clone()).or_insert(now);
+                    let until = since.saturating_add(facts.reclaim_after);
+                    if until <= now {
+                        Desired::Absent
+                    } else {
+                        self.waiting.insert((until, place.clone()));
+                        copy(&facts.rule.id().name, &facts.uid)
+                    }
+                }
+                _ => Desired::Keep(Arc::clone(&facts.uid)),
+            },
+        };
+        let action = plan(&desired, there, |uid| self.needs.is_rule(uid));
+        match &want {
+            Want::Needed(facts) if action == Action::Conflict => {
+                book.conflicts.insert(Arc::clone(&place.namespace), facts.rule.id().name.as_str().into());
+            }
+            _ => _ = book.conflicts.remove(&place.namespace),
+        }
+        match (&want, &desired) {
+            (Want::Needed(facts), Desired::Keep(_)) if there.is_none() => {
+                book.unprovided.insert(Arc::clone(&place.namespace), facts.rule.id().name.as_str().into());
+            }
+            _ => _ = book.unprovided.remove(&place.namespace),
+        }
+        let still_refused =
+            matches!(action, Action::Create | Action::Update(_) | Action::Replace(_) | Action::Delete(_));
+        if !still_refused {
+            book.refused.remove(&place.namespace);
+        }
+        if there.is_none() {
+            self.unused_since.remove(place);
+        }
+        (action, desired)
+    }
+
+    /// How a rule stands.
+    pub fn standing(&self, rule: &str) -> Standing {
+        let mut standing = Standing::default();
+        let Some(facts) = self.needs.rule(rule) else { return standing };
+        let Some(book) = self.books.get(facts.rule.secret_name()) else { return standing };
+        standing.copies =
+            book.there.values().filter(|there| there.owners.iter().any(|owner| **owner == *facts.uid)).count();
+        let own = |(namespace, of): (&Name, &Name)| (**of == *rule).then(|| Arc::clone(namespace));
+        standing.conflicts = book.conflicts.iter().filter_map(own).collect();
+        standing.unprovided = book.unprovided.iter().filter_map(own).collect();
+        let refused = book.refused.iter().filter(|(_, (of, _))| **of == *rule);
+        standing.refused = refused.map(|(namespace, (_, words))| (Arc::clone(namespace), words.clone())).collect();
+        standing
+    }
+}

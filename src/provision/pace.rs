@@ -1,0 +1,125 @@
+//! How fast writes may follow one another: in one place, and in all.
+
+use std::time::Duration;
+
+/// So many writes in one place follow each other at once.
+const FREE: u32 = 3;
+/// A place where nothing was written for so long is calm again.
+const CALM: Duration = Duration::from_secs(600);
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Writes in one place: whoever else writes there again and again meets a writer that becomes slower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    writes: u32,
+    last: Duration,
+    not_before: Duration,
+}
+
+impl Pace {
+    /// Counts a write at `now`.
+    pub fn wrote(&mut self, now: Duration) {
+        if self.is_calm(now) {
+            *self = Self::default();
+        }
+        self.writes = self.writes.saturating_add(1);
+        self.last = now;
+        self.not_before = match self.writes.checked_sub(FREE) {
+            Some(beyond) => now + doubled(FIRST, beyond, LONGEST),
+            None => now,
+        };
+    }
+
+    /// When the next write may be.
+    pub fn not_before(&self) -> Duration {
+        self.not_before
+    }
+
+    /// Whether nothing is left to remember.
+    pub fn is_calm(&self, now: Duration) -> bool {
+        now >= self.last + CALM
+    }
+}
+
+/// How long to wait after `failures` failures in a row: from `first`, doubled each time, to `longest`.
+pub fn retry_after(first: Duration, failures: u32, longest: Duration) -> Duration {
+    doubled(first, failures.saturating_sub(1), longest)
+}
+
+fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(2u32.saturating_pow(times.min(31))).min(longest)
+}
+
+/// A bucket of permits that fills evenly: how many writes there may be in all.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    per_second: u32,
+    burst: Duration,
+    /// When the bucket would be full, were nothing more taken.
+    full_at: Duration,
+}
+
+impl Rate {
+    /// So many a second, and as many at once.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: per_second.max(1), burst: Duration::from_secs(1), full_at: Duration::ZERO }
+    }
+
+    /// Takes a permit, or says when there will be one.
+    pub fn take(&mut self, now: Duration) -> Result<(), Duration> {
+        let after = self.full_at.max(now) + Duration::from_secs(1) / self.per_second;
+        match after.checked_sub(self.burst) {
+            Some(ready) if ready > now => Err(ready),
+            _ => {
+                self.full_at = after;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_writers_that_fight_slow_down_to_a_write_in_five_minutes() {
+        let mut pace = Pace::default();
+        let mut now = Duration::ZERO;
+        let mut writes = 0;
+        while now < Duration::from_secs(3600) {
+            pace.wrote(now);
+            writes += 1;
+            now = pace.not_before().max(now + Duration::from_millis(1));
+        }
+        assert!((15..=30).contains(&writes), "{writes} writes in an hour");
+    }
+
+    #[test]
+    fn a_place_that_was_left_alone_is_written_at_once() {
+        let mut pace = Pace::default();
+        for second in 0..20 {
+            pace.wrote(Duration::from_secs(second));
+        }
+        let later = Duration::from_secs(19) + CALM;
+        pace.wrote(later);
+        assert_eq!(pace.not_before(), later);
+    }
+
+    #[test]
+    fn a_bucket_gives_a_second_of_permits_at_once_and_then_as_many_each_second() {
+        let mut rate = Rate::new(10);
+        let mut now = Duration::ZERO;
+        for _ in 0..10 {
+            assert_eq!(rate.take(now), Ok(()));
+        }
+        for _ in 0..20 {
+            let ready = rate.take(now).unwrap_err();
+            assert!(ready > now);
+            now = ready;
+            assert_eq!(rate.take(now), Ok(()));
+        }
+        assert_eq!(now, Duration::from_secs(2));
+    }
+}

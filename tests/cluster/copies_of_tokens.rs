@@ -1,0 +1,156 @@
+//! Copies whose credential a plugin or a key gives, and what happens when it gives none.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::provided::{LIMIT, REGISTRY, World, config_of, message_of};
+use crate::support::outside::{self, Site};
+
+/// A directory with a plugin that answers what stands in the file `answer` beside it, and notes each call in `calls`.
+fn plugin(directory: &Path) -> Vec<String> {
+    let script = directory.join("example-provider");
+    let text = format!("#!/bin/sh\ncat >/dev/null\necho >>'{0}/calls'\ncat '{0}/answer'\n", directory.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders:\n- name: example-provider\n  \
+                  matchImages: [registry.example:5000]\n  defaultCacheDuration: 1h\n  \
+                  apiVersion: credentialprovider.kubelet.k8s.io/v1\n";
+    fs::write(directory.join("config.yaml"), config).unwrap();
+    let directory = directory.display().to_string();
+    let config = format!("{directory}/config.yaml");
+    ["--credential-provider-config", &config, "--credential-provider-bin-dir", &directory].map(str::to_owned).to_vec()
+}
+
+fn answers(directory: &Path, password: &str, holds: &str) {
+    let answer = json!({
+        "kind": "CredentialProviderResponse", "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "cacheKeyType": "Registry", "cacheDuration": holds,
+        "auth": {REGISTRY: {"username": "user", "password": password}},
+    });
+    fs::write(directory.join("answer"), answer.to_string()).unwrap();
+}
+
+fn calls(directory: &Path) -> usize {
+    fs::read_to_string(directory.join("calls")).unwrap_or_default().lines().count()
+}
+
+#[tokio::test]
+async fn a_plugins_token_is_asked_for_once_for_all_namespaces_and_again_before_it_ends() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = plugin(directory.path());
+    answers(directory.path(), "one", "15s");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _controller = world.controller_with(&arguments).await.leading(LIMIT).await;
+    world.put_rule(&name, json!({"source": {"credentialProvider": {"name": "example-provider"}}})).await;
+    // Before anybody needs it.
+    let status = world.status(&name, |status| status.expires_at.is_some()).await;
+    assert!(status.refreshed_at.is_some());
+    let mut namespaces = Vec::new();
+    for i in 0..5 {
+        let namespace = world.namespace(&format!("team-{i}"), json!({})).await;
+        world.put_pod(&namespace, "app", &[&name]).await;
+        world.copy(&namespace, &name, "one").await;
+        namespaces.push(namespace);
+    }
+    assert_eq!(calls(directory.path()), 1);
+    answers(directory.path(), "two", "1h");
+    for namespace in &namespaces {
+        world.copy(namespace, &name, "two").await;
+    }
+    assert_eq!(calls(directory.path()), 2);
+}
+
+#[tokio::test]
+async fn a_plugin_that_gives_nothing_leaves_the_last_good_copies_and_says_so() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = plugin(directory.path());
+    answers(directory.path(), "one", "15s");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _controller = world.controller_with(&arguments).await.leading(LIMIT).await;
+    world.put_rule(&name, json!({"source": {"credentialProvider": {"name": "example-provider"}}})).await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    world.copy(&namespace, &name, "one").await;
+    fs::write(directory.path().join("answer"), "garbage").unwrap();
+    let status = world.reason(&name, "ProviderFailed").await;
+    assert!(!message_of(&status).contains("garbage"), "{}", message_of(&status));
+    assert_eq!(status.namespaces, Some(1));
+    world.copy(&namespace, &name, "one").await;
+    answers(directory.path(), "two", "1h");
+    world.copy(&namespace, &name, "two").await;
+    world.reason(&name, "Provided").await;
+}
+
+#[tokio::test]
+async fn a_token_that_holds_for_one_use_is_asked_for_at_most_once_a_minute() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = plugin(directory.path());
+    answers(directory.path(), "one", "0s");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _controller = world.controller_with(&arguments).await.leading(LIMIT).await;
+    world.put_rule(&name, json!({"source": {"credentialProvider": {"name": "example-provider"}}})).await;
+    for i in 0..3 {
+        let namespace = world.namespace(&format!("team-{i}"), json!({})).await;
+        world.put_pod(&namespace, "app", &[&name]).await;
+        world.copy(&namespace, &name, "one").await;
+    }
+    assert_eq!(calls(directory.path()), 1);
+}
+
+#[tokio::test]
+async fn a_google_key_that_is_not_there_or_no_key_is_said_to_be() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let _controller = world.controller().await;
+    world.put_rule(&name, json!({"source": {"googleServiceAccountKey": {"secretRef": {"name": name}}}})).await;
+    let status = world.reason(&name, "SourceMissing").await;
+    assert!(message_of(&status).contains("--from-file=key.json"), "{}", message_of(&status));
+    world.put_source(&name, REGISTRY, "one").await;
+    let status = world.reason(&name, "SourceInvalid").await;
+    assert!(message_of(&status).contains("key.json"), "{}", message_of(&status));
+}
+
+/// The key stays beside pullcred; namespaces get tokens that last an hour.
+#[tokio::test]
+async fn a_google_key_becomes_tokens_and_stays_where_it_is() {
+    let world = World::new().await;
+    let name = world.name("gcr");
+    let site = Site::start(false, |_| {
+        outside::json("200 OK", r#"{"access_token":"of-one-hour","expires_in":3599,"token_type":"Bearer"}"#)
+    })
+    .await;
+    let private = std::process::Command::new("openssl").args(["genpkey", "-algorithm", "RSA"]).output();
+    let private = String::from_utf8(private.expect("`openssl` makes the keys of the tests").stdout).unwrap();
+    let key = json!({
+        "type": "service_account", "private_key_id": "id", "private_key": private,
+        "client_email": "puller@project.iam.gserviceaccount.com",
+        "token_uri": format!("http://127.0.0.1:{}/token", site.port),
+    });
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+        "stringData": {"key.json": key.to_string()}});
+    let (secrets, apply) = (world.secrets(&world.release), PatchParams::apply("kubectl").force());
+    secrets.patch(&name, &apply, &Patch::Apply(secret)).await.unwrap();
+    let _controller = world.controller().await;
+    world.put_rule(&name, json!({"source": {"googleServiceAccountKey": {"secretRef": {"name": name}}}})).await;
+    let status = world.status(&name, |status| status.expires_at.is_some()).await;
+    let left = status.expires_at.unwrap().0.duration_since(status.refreshed_at.unwrap().0);
+    assert_eq!(left.as_secs(), 3599);
+    for i in 0..3 {
+        let namespace = world.namespace(&format!("team-{i}"), json!({})).await;
+        world.put_pod(&namespace, "app", &[&name]).await;
+        let copy = world.copy(&namespace, &name, "of-one-hour").await;
+        assert_eq!(config_of(&copy)["auths"][REGISTRY]["username"], "oauth2accesstoken");
+        assert_eq!(copy.data.unwrap().len(), 1);
+    }
+    assert_eq!(site.requests().len(), 1);
+}
