@@ -82,12 +82,7 @@ impl World {
 
     /// The same with further arguments.
     pub async fn controller_with(&self, arguments: &[&str]) -> Controller {
-        Controller::start(
-            &self.installed.controller.kubeconfig,
-            &self.release,
-            &[&["--lease-duration", "4s"], arguments].concat(),
-        )
-        .await
+        Controller::start(&self.kubeconfig, &self.release, &[&["--lease-duration", "4s"], arguments].concat()).await
     }
 
     pub async fn create_namespace(&self, name: &str, labels: Value) {
