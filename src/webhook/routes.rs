@@ -104,15 +104,16 @@ impl Routes {
                     "the body ended early, or is framed wrongly",
                 );
             }
-            Err(_) => {
-                let message = "the body did not come in time";
-                return self.refuse(Refused::SlowBody, StatusCode::REQUEST_TIMEOUT, message);
+            // On a slow network, or with too little left of this machine for all that is sent to it: whoever still waits may
+            // fare better with another replica.
+            Err(_) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                return self.shed(Shed::SlowBody, "the body did not come in time: ask again");
             }
+            Err(_) => return self.late(),
         };
         // Nobody waits for the answer any more.
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            self.series.shed.of(Shed::Late).inc();
-            return status(StatusCode::GATEWAY_TIMEOUT, "the deadline that `timeout` names has passed");
+            return self.late();
         }
         self.answer(&body, started)
     }
@@ -140,6 +141,11 @@ impl Routes {
                 self.shed(Shed::NamespaceUnknown, &message)
             }
         }
+    }
+
+    fn late(&self) -> Response<Body> {
+        self.series.shed.of(Shed::Late).inc();
+        status(StatusCode::GATEWAY_TIMEOUT, "the deadline that `timeout` names has passed")
     }
 
     fn too_large(&self) -> Response<Body> {

@@ -137,8 +137,6 @@ label! {
     ContentType = "content_type",
     /// A body of more than 8 MiB.
     TooLarge = "too_large",
-    /// A body that did not come in time.
-    SlowBody = "slow_body",
     /// A body that ended early or was framed wrongly.
     BrokenBody = "broken_body",
     /// A body in which there is no uid to answer to.
@@ -154,6 +152,8 @@ label! {
     BodyBytes = "body_bytes",
     /// The server stops.
     Stopping = "stopping",
+    /// The body did not come in time.
+    SlowBody = "slow_body",
     /// The deadline that the caller named has passed.
     Late = "late",
     /// The rules are not listed yet.

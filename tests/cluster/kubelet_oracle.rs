@@ -48,14 +48,7 @@ fn the_table_of_keys_is_what_the_kubelet_says() {
 fn the_table_of_secrets_is_what_the_kubelet_says() {
     let asked: Vec<Value> = questions::secrets().into_iter().map(|(_, question, _)| question).collect();
     for ((row, _, expected), answer) in questions::secrets().iter().zip(Oracle::kubelet().ask(&asked)) {
-        let login =
-            |found: &Value| format!("{}:{}", found["username"].as_str().unwrap(), found["password"].as_str().unwrap());
-        let told = match answer["credentials"].as_array() {
-            Some(found) if found.is_empty() => "nothing".to_owned(),
-            Some(found) => found.iter().map(login).collect::<Vec<_>>().join(" "),
-            None => "error".to_owned(),
-        };
-        assert_eq!(told, *expected, "the kubelet says otherwise: {row}");
+        assert_eq!(questions::told(&answer), *expected, "the kubelet says otherwise: {row}");
     }
 }
 
@@ -110,6 +103,21 @@ fn a_slice_is_to_the_kubelet_what_the_whole_is() {
         assert_eq!(of_whole["ok"], true, "what is written is always read: {whole}");
         assert_eq!(of_whole, of_slice, "{whole} became {sliced}");
     }
+}
+
+/// What is printed of a disagreement can be put into a table as it is: made again from the kubelet's answers, rows are the same.
+#[test]
+fn a_question_and_its_answer_make_a_row_of_a_table() {
+    let (lines, asked): (Vec<_>, Vec<_>) =
+        questions::secrets().into_iter().map(|(line, question, _)| (line, question)).unzip();
+    for ((line, question), answer) in lines.iter().zip(&asked).zip(Oracle::kubelet().ask(&asked)) {
+        assert_eq!(questions::row(question, &answer).as_deref(), Some(*line));
+    }
+    let question = serde_json::json!({"op": "parse", "image": "a.io/x:1"});
+    let answer = Oracle::kubelet().ask(std::slice::from_ref(&question)).remove(0);
+    assert_eq!(questions::row(&question, &answer).as_deref(), Some("a.io/x:1  =>  a.io  x  1  -"));
+    let broken = questions::lookup(&[questions::secret(true, "{\n}")], "a.io/x");
+    assert_eq!(questions::row(&broken, &answer), None, "a row has one line");
 }
 
 #[test]

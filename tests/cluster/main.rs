@@ -19,6 +19,7 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod chart_renders;
 mod cluster;
 mod copies_are_in_time;
 mod copies_are_there;
@@ -29,6 +30,7 @@ mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod provided;
 mod recorded_reviews;
+mod rights;
 mod rules_from_the_api;
 mod the_api_refuses_what_files_refuse;
 mod webhook_goes_away;

@@ -12,6 +12,7 @@ use pullcred::rules::{ClusterPullSecret, ClusterPullSecretStatus};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::support::chart::{self, Installed};
 use crate::support::control_plane::ControlPlane;
 use crate::support::controller::Controller;
 use crate::support::wait_for;
@@ -29,36 +30,45 @@ static TURN: Mutex<()> = Mutex::const_new(());
 pub struct World {
     pub client: Client,
     pub release: String,
+    /// What controllers are started with: the identity of the chart, unless a test puts something else there.
     pub kubeconfig: PathBuf,
+    // Its directory holds the kubeconfig.
+    installed: Installed,
     unique: u32,
     rules: std::sync::Mutex<Vec<String>>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl World {
+    /// Its controllers have the rights that the chart gives, with every name that most tests use permitted.
     pub async fn new() -> Self {
+        Self::permitting(&["regcred", "one", "other", "younger", "many", "rolled", "gcr"]).await
+    }
+
+    /// With these Secret names permitted, each as `name` makes it.
+    pub async fn permitting(names: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let turn = TURN.lock().await;
         let client = super::the_api_refuses_what_files_refuse::cluster().await;
         let unique = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let world = Self {
-            client,
-            release: format!("release-{unique}"),
-            kubeconfig: ControlPlane::shared().await.kubeconfig.clone(),
-            unique,
-            rules: std::sync::Mutex::default(),
-            _turn: turn,
-        };
+        let release = format!("release-{unique}");
         // Rules of tests that failed.
-        let rules: Api<ClusterPullSecret> = Api::all(world.client.clone());
+        let rules: Api<ClusterPullSecret> = Api::all(client.clone());
         rules.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-        world.create_namespace(&world.release.clone(), json!({})).await;
-        world
+        let installed = install(&release, unique, names).await;
+        let kubeconfig = installed.controller.kubeconfig.clone();
+        Self { client, release, kubeconfig, installed, unique, rules: std::sync::Mutex::default(), _turn: turn }
+    }
+
+    /// Upgrades the chart, so that these Secret names are permitted. Controllers that run go on.
+    pub async fn permit(&mut self, names: &[&str]) {
+        self.installed = install(&self.release, self.unique, names).await;
+        self.kubeconfig.clone_from(&self.installed.controller.kubeconfig);
     }
 
     /// A name that no other test has.
     pub fn name(&self, name: &str) -> String {
-        format!("{name}-{}", self.unique)
+        unique_name(name, self.unique)
     }
 
     pub async fn controller(&self) -> Controller {
@@ -188,6 +198,16 @@ impl World {
     pub async fn reason(&self, rule: &str, reason: &str) -> ClusterPullSecretStatus {
         self.status(rule, |status| reason_of(status) == reason).await
     }
+}
+
+fn unique_name(name: &str, unique: u32) -> String {
+    format!("{name}-{unique}")
+}
+
+async fn install(release: &str, unique: u32, names: &[&str]) -> Installed {
+    let names: Vec<String> = names.iter().map(|name| unique_name(name, unique)).collect();
+    let values = json!({"rbac": {"secretNames": names, "sourceNames": ["gcp-key"]}});
+    chart::apply(ControlPlane::shared().await, release, &values).await
 }
 
 pub fn reason_of(status: &ClusterPullSecretStatus) -> &str {

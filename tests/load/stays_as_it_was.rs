@@ -6,19 +6,24 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::ALONE;
 use super::measure::Process;
-use crate::support::client::{Answer, Client, connect_tls, trust};
+use crate::support::client::{Answer, Client, connect_tls, request, trust};
 use crate::support::pods::{pod, review, rule};
 use crate::support::program::Webhook;
 use crate::support::wait_for;
 
 /// What docs/webhook.md says: this much, and so much more for each connection. In KiB.
-const MEMORY: u64 = 112 << 10;
+const MEMORY: u64 = 128 << 10;
 const MEMORY_OF_A_CONNECTION: u64 = 48;
+
+/// How much of what a load has taken the C library's allocator may keep. It keeps it for the next load, and does not take as
+/// much again for it. In KiB.
+const KEPT: u64 = 112 << 10;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -80,7 +85,10 @@ async fn burst(webhook: &Arc<Webhook>, connections: usize, body: &Bytes, rounds:
             let mut client = Client::connect(webhook.port, &webhook.authority()).await.expect("all are let in");
             all.wait().await;
             for _ in 0..rounds {
-                let answer = client.review(body.clone()).await.expect("no call is lost or reset");
+                // The longest deadline there is: on a slow machine most of it goes into sending.
+                let headers = [("content-type", "application/json")];
+                let request = request(Method::POST, "/mutate?timeout=30s", &headers, body.clone());
+                let answer = client.send(request).await.expect("no call is lost or reset");
                 count.add(&answer);
                 if answer.status == 503 {
                     client = Client::connect(webhook.port, &webhook.authority()).await.expect("all are let in");
@@ -150,7 +158,7 @@ async fn steady(webhook: &Arc<Webhook>, requests: usize) -> (Duration, u64) {
         });
     }
     callers.join_all().await;
-    let taken = process.computing() - before;
+    let taken = process.computing().saturating_sub(before);
     (taken / u32::try_from(requests).unwrap(), process.resident())
 }
 
@@ -177,7 +185,8 @@ async fn two_thousand_callers_at_once_leave_no_trace() {
     let webhook = webhook().await;
     let process = Process(webhook.id());
     let (time_before, resident_before) = at_rest(&webhook).await;
-    for connections in [600, 2000] {
+    let mut resident = Vec::new();
+    for connections in [600, 2000, 2000] {
         for (what, body, rounds) in [("small", small(), 5), ("8 MiB", largest(), 1)] {
             process.forget_peak();
             let (probes, start) = (Probes::start(&webhook), Instant::now());
@@ -194,10 +203,13 @@ async fn two_thousand_callers_at_once_leave_no_trace() {
             assert!(peak < bound, "{peak} KiB are more than {bound} KiB");
             until_all_are_gone(&webhook).await;
         }
+        resident.push(process.resident());
     }
+    eprintln!("after each: {resident:?} KiB");
+    assert!(resident[2] < resident[1] + (24 << 10), "it grows each time: {resident:?} KiB");
     let (time_after, resident_after) = at_rest(&webhook).await;
     eprintln!("before: {time_before:?} a request, {resident_before} KiB; after: {time_after:?}, {resident_after} KiB");
-    assert!(resident_after < resident_before + (16 << 10), "{resident_before} KiB became {resident_after} KiB");
+    assert!(resident_after < resident_before + KEPT, "{resident_before} KiB became {resident_after} KiB");
     assert!(time_after < time_before * 5 / 4, "a request took {time_before:?}, and takes {time_after:?}");
 }
 

@@ -232,21 +232,32 @@ async fn work_that_nobody_waits_for_is_dropped() {
 async fn a_body_that_comes_a_byte_at_a_time_is_not_waited_for() {
     let limits = Limits { body: Duration::from_millis(200), ..Limits::default() };
     let server = Serving::start(&rule("regcred", &["r.io"]), limits).await;
-    let mut stream = connect_tls(server.port, trust(&server.authority, &[])).await.unwrap();
-    let head = "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let (mut read, mut write) = tokio::io::split(stream);
-    let dribble = tokio::spawn(async move {
-        while write.write_all(b" ").await.is_ok() && write.flush().await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    let mut answer = Vec::new();
-    read.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("did not come in time"), "{answer}");
-    dribble.await.unwrap();
-    assert_eq!(server.metric("pullcred_requests_refused_total{reason=\"slow_body\"}"), 1);
+    // Whoever would wait longer may ask again.
+    for (query, code, words) in [
+        ("", 503, "did not come in time: ask again"),
+        ("?timeout=30s", 503, "did not come in time: ask again"),
+        ("?timeout=100ms", 504, "the deadline that `timeout` names has passed"),
+    ] {
+        let mut stream = connect_tls(server.port, trust(&server.authority, &[])).await.unwrap();
+        let head = format!(
+            "POST /mutate{query} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (mut read, mut write) = tokio::io::split(stream);
+        let dribble = tokio::spawn(async move {
+            while write.write_all(b" ").await.is_ok() && write.flush().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        read.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(words), "{query}: {answer}");
+        assert_eq!(answer.contains("retry-after: 1"), code == 503, "{query}: {answer}");
+        dribble.await.unwrap();
+    }
+    assert_eq!(server.metric("pullcred_requests_shed_total{reason=\"slow_body\"}"), 2);
+    assert_eq!(server.metric("pullcred_requests_shed_total{reason=\"late\"}"), 1);
     assert_eq!(server.metric("pullcred_body_bytes_reserved"), 0);
 }
 

@@ -110,6 +110,12 @@ impl ControlPlane {
         Client::try_from(config).unwrap()
     }
 
+    /// A kubeconfig for the owner of a token, in text.
+    pub fn kubeconfig_of(&self, token: &str, namespace: &str) -> String {
+        let admins = fs::read_to_string(&self.kubeconfig).unwrap();
+        admins.replace(TOKEN, token).replace("user: admin}", &format!("user: admin, namespace: {namespace}}}"))
+    }
+
     fn start(directory: &Path) -> Self {
         let (etcd_port, port) = (free_port(), free_port());
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");

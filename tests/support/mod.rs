@@ -1,9 +1,10 @@
-//! What several tests stand on: the control plane, the program as a process, the server inside the test, a client of it,
+//! What several tests stand on: the control plane, the chart, the program as a process, the server inside the test, a client of it,
 //! tables, and waiting for a condition with a limit.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod api_server;
+pub mod chart;
 pub mod client;
 pub mod control_plane;
 pub mod controller;

@@ -8,6 +8,7 @@ use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 
+use super::questions;
 use crate::support::control_plane;
 
 /// One who answers questions: a program with its arguments.
@@ -109,8 +110,10 @@ pub fn compare(what: &str, table: Vec<Value>, strategy: &BoxedStrategy<Value>, c
                 theirs != ours
             }),
         };
+        let row = questions::row(&question, &kubelet.ask(std::slice::from_ref(&question)).remove(0));
         let (theirs, ours) = one(&question);
-        format!("{question}\n  kubelet:  {theirs}\n  pullcred: {ours}")
+        let row = row.unwrap_or_else(|| question.to_string());
+        format!("{row}\n  kubelet:  {theirs}\n  pullcred: {ours}")
     };
     let shown: Vec<String> = differing.iter().take(5).map(tell).collect();
     assert!(

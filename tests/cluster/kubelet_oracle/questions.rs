@@ -7,8 +7,12 @@ use crate::support::tables::{expand, rows};
 
 /// Tables, which tests/offline asks pullcred about too.
 pub fn references() -> Vec<Value> {
-    let table = rows(include_str!("../../offline/data/images/references.txt")).filter_map(|row| row.split_once("=>"));
-    table.map(|(image, _)| json!({"op": "parse", "image": expand(image.trim())})).collect()
+    rows(include_str!("../../offline/data/images/references.txt")).filter_map(reference).collect()
+}
+
+/// What a row of the table of references asks.
+fn reference(row: &str) -> Option<Value> {
+    row.split_once("=>").map(|(image, _)| json!({"op": "parse", "image": expand(image.trim())}))
 }
 
 /// The table of keys, each row with the key, `covers` or `misses`, and the image.
@@ -27,17 +31,65 @@ pub fn keys() -> Vec<(Vec<&'static str>, Value)> {
 pub fn secrets() -> Vec<(&'static str, Value, &'static str)> {
     rows(include_str!("../../offline/data/images/secrets.txt"))
         .map(|line| {
-            let [data, image, expected] = line.split("  =>  ").collect::<Vec<_>>()[..] else { panic!("{line}") };
-            let secrets: Vec<Value> = data
-                .split(" + ")
-                .map(|data| match data.strip_prefix("dockercfg ") {
-                    Some(data) => secret(false, data),
-                    None => secret(true, data),
-                })
-                .collect();
-            (line, lookup(&secrets, image), expected)
+            let (question, expected) = of_secrets(line).unwrap_or_else(|| panic!("{line}"));
+            (line, question, expected)
         })
         .collect()
+}
+
+/// What a row of the table of Secrets asks, and what it expects.
+fn of_secrets(row: &str) -> Option<(Value, &str)> {
+    let [data, image, expected] = row.split("  =>  ").collect::<Vec<_>>()[..] else { return None };
+    let secrets: Vec<Value> = data
+        .split(" + ")
+        .map(|data| match data.strip_prefix("dockercfg ") {
+            Some(data) => secret(false, data),
+            None => secret(true, data),
+        })
+        .collect();
+    Some((lookup(&secrets, image), expected))
+}
+
+/// The row that asks a question and expects the kubelet's answer, ready for `references.txt` or `secrets.txt`; `None` where no
+/// row can say it, as with a line break in a Secret. Which words an error has is pullcred's to say, so a reference that is
+/// refused leaves them out.
+pub fn row(question: &Value, answer: &Value) -> Option<String> {
+    let image = question["image"].as_str()?;
+    let (row, asks) = if question["op"] == "parse" {
+        let column = |name: &str, empty: &str| match answer[name].as_str() {
+            Some("") | None => empty.to_owned(),
+            Some(text) => text.to_owned(),
+        };
+        let parts = [column("registry", "\"\""), column("repository", "-"), column("tag", "-"), column("digest", "-")];
+        let made = if answer["ok"] == true { parts.join("  ") } else { "error: ".to_owned() };
+        let row = format!("{image}  =>  {made}");
+        let asks = reference(&row);
+        (row, asks)
+    } else {
+        let data = question["secrets"].as_array()?.iter().map(|secret| {
+            let legacy = if secret["type"] == "kubernetes.io/dockercfg" { "dockercfg " } else { "" };
+            Some(format!("{legacy}{}", secret["data"].as_str()?))
+        });
+        let data = data.collect::<Option<Vec<_>>>()?.join(" + ");
+        let row = format!("{data}  =>  {image}  =>  {}", told(answer));
+        let asks = of_secrets(&row).map(|(question, _)| question);
+        (row, asks)
+    };
+    // As the table is read: a line break, a `#` in front or a `<` would make another question of it.
+    (rows(&row).eq([row.trim()]) && asks.as_ref() == Some(question)).then_some(row)
+}
+
+/// An answer to a lookup as the table of Secrets has it.
+pub fn told(answer: &Value) -> String {
+    let login = |found: &Value| {
+        let text = |name: &str| found[name].as_str().unwrap_or_default();
+        format!("{}:{}", text("username"), text("password"))
+    };
+    match answer["credentials"].as_array() {
+        Some(found) if found.is_empty() => "nothing".to_owned(),
+        Some(found) => found.iter().map(login).collect::<Vec<_>>().join(" "),
+        None => "error".to_owned(),
+    }
 }
 
 /// A Secret of either type.

@@ -1,0 +1,146 @@
+//! The chart, rendered and installed by the real Helm, and the two identities that it makes.
+//!
+//! Helm is built from `tests/chart` (Go) when it is not under `target/` yet.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use super::control_plane::ControlPlane;
+use super::wait_for;
+
+/// The chart in a cluster.
+pub struct Installed {
+    /// The release's name too, so that releases of several tests stand side by side.
+    pub namespace: String,
+    /// What cluster-scoped objects and the webhook configuration are called.
+    pub name: String,
+    pub webhook: Identity,
+    pub controller: Identity,
+    // Holds the kubeconfigs.
+    _directory: tempfile::TempDir,
+}
+
+/// One of the chart's `ServiceAccount`s, with a real token of an hour.
+pub struct Identity {
+    /// What a process of pullcred is started with, to have exactly these rights.
+    pub kubeconfig: PathBuf,
+    /// As the API server names it.
+    pub user: String,
+}
+
+impl Identity {
+    pub async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        Client::try_from(config).unwrap()
+    }
+}
+
+/// Installs the chart into a namespace, which is made when it is not there, and waits until its policies are in force.
+/// Later calls for the same namespace upgrade it.
+pub async fn apply(plane: &ControlPlane, namespace: &str, values: &Value) -> Installed {
+    let directory = tempfile::tempdir().unwrap();
+    let chart = chart();
+    let kubeconfig = plane.kubeconfig.to_str().unwrap();
+    let arguments =
+        ["upgrade", "--install", "--create-namespace", "--namespace", namespace, "--kubeconfig", kubeconfig];
+    let output = helm(&[&arguments[..], &[namespace, chart.to_str().unwrap()]].concat(), values);
+    assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+
+    let admin = plane.client().await;
+    let name = if namespace.contains("pullcred") { namespace.to_owned() } else { format!("{namespace}-pullcred") };
+    let identity = async |component: &str| {
+        let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
+        let account = format!("{name}-{component}");
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let token = accounts.create_token_request(&account, &PostParams::default(), &request).await.unwrap();
+        let kubeconfig = directory.path().join(component);
+        fs::write(&kubeconfig, plane.kubeconfig_of(&token.status.unwrap().token, namespace)).unwrap();
+        Identity { kubeconfig, user: format!("system:serviceaccount:{namespace}:{account}") }
+    };
+    let (webhook, controller) = (identity("webhook").await, identity("controller").await);
+    wait_for_the_policies(&controller.client().await, namespace).await;
+    Installed { namespace: namespace.to_owned(), name, webhook, controller, _directory: directory }
+}
+
+/// The API server reads new policies a second or so after they were made; until then they refuse nothing. Where RBAC gives
+/// the controller no `create`, that refuses at once.
+async fn wait_for_the_policies(controller: &Client, namespace: &str) {
+    let trial = PostParams { dry_run: true, ..PostParams::default() };
+    let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "trial"}})).unwrap();
+    let lease: Lease = serde_json::from_value(json!({"metadata": {"name": "trial"}})).unwrap();
+    let secrets: Api<Secret> = Api::namespaced(controller.clone(), namespace);
+    let leases: Api<Lease> = Api::namespaced(controller.clone(), namespace);
+    wait_for("the policies to be in force", Duration::from_secs(30), async || {
+        let is_refused = |answer: kube::Result<()>| matches!(answer, Err(kube::Error::Api(status)) if status.code == 403 || status.code == 422);
+        (is_refused(secrets.create(&trial, &secret).await.map(drop)) && is_refused(leases.create(&trial, &lease).await.map(drop)))
+            .then_some(())
+    })
+    .await;
+}
+
+/// The objects that Helm renders, or what it says against the values.
+pub fn render(release: &str, namespace: &str, values: &Value) -> Result<Vec<Value>, String> {
+    let chart = chart();
+    let output = helm(&["template", "--namespace", namespace, release, chart.to_str().unwrap()], values);
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap()).unwrap())
+}
+
+/// Where the chart is.
+pub fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/pullcred")
+}
+
+/// Runs Helm with these values, and with nothing of the configuration of whoever runs the tests.
+pub fn helm(arguments: &[&str], values: &Value) -> Output {
+    static HELM: LazyLock<PathBuf> = LazyLock::new(build);
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("values.json");
+    fs::write(&file, values.to_string()).unwrap();
+    Command::new(&*HELM)
+        .args(arguments)
+        .arg("--values")
+        .arg(&file)
+        .env("HELM_CACHE_HOME", home.path())
+        .env("HELM_CONFIG_HOME", home.path())
+        .env("HELM_DATA_HOME", home.path())
+        .output()
+        .unwrap()
+}
+
+/// Builds Helm from Go modules: minutes the first time, and not again until its version changes.
+fn build() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("chart");
+    fs::create_dir_all(&target).unwrap();
+    // Several test programs may get here at the same time; Go's own cache makes the second build a short one.
+    let lock = File::create(target.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let program = target.join("helm");
+    let status = Command::new("go")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chart"))
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"])
+        .arg(&program)
+        .arg("helm.sh/helm/v4/cmd/helm")
+        .status()
+        .unwrap_or_else(|error| panic!("tests of the chart need Go 1.26 or later to build Helm: {error}"));
+    assert!(status.success(), "`go build` of Helm ended with {status}");
+    program
+}
