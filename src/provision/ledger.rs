@@ -155,6 +155,11 @@ impl Ledger {
     /// the time of [`next_wake`](Self::next_wake) has come.
     pub fn next(&mut self, now: Duration) -> Option<Due> {
         self.dirty.append(&mut self.needs.take_dirty());
+        for namespace in self.needs.take_dirty_namespaces() {
+            let held = self.books.iter().filter(|(_, book)| book.there.contains_key(&namespace));
+            let place = |secret: &Name| Place { namespace: Arc::clone(&namespace), secret: Arc::clone(secret) };
+            self.dirty.extend(held.map(|(secret, _)| place(secret)));
+        }
         while self.waiting.first().is_some_and(|(due, _)| *due <= now)
             && let Some((_, place)) = self.waiting.pop_first()
         {

@@ -71,6 +71,8 @@ pub struct Needs {
     set_is_stale: bool,
     missed: HashMap<Arc<RuleId>, usize>,
     dirty: BTreeSet<Place>,
+    /// Namespaces that are known anew or otherwise: what is there without a rule that wants it is to be looked at too.
+    dirty_namespaces: BTreeSet<Name>,
 }
 
 impl Needs {
@@ -82,6 +84,11 @@ impl Needs {
     /// The places whose needs may have changed since this was last asked.
     pub fn take_dirty(&mut self) -> BTreeSet<Place> {
         std::mem::take(&mut self.dirty)
+    }
+
+    /// The namespaces in which every place may be decided otherwise since this was last asked.
+    pub fn take_dirty_namespaces(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.dirty_namespaces)
     }
 
     /// A rule is there, or has changed.
@@ -146,6 +153,7 @@ impl Needs {
         namespace.ending = ending;
         let place = |secret: &Name| Place { namespace: Arc::clone(&name), secret: Arc::clone(secret) };
         self.dirty.extend(self.by_secret.keys().map(place));
+        self.dirty_namespaces.insert(Arc::clone(&name));
         self.recount(&name);
     }
 
@@ -186,6 +194,9 @@ impl Needs {
         let namespace = self.intern(namespace);
         let secrets: Box<[Name]> = facts.secrets.iter().map(|secret| self.intern(secret)).collect();
         let images: Box<[Name]> = facts.images.iter().map(|image| self.intern(image)).collect();
+        if !self.namespaces.contains_key(&namespace) {
+            self.dirty_namespaces.insert(Arc::clone(&namespace));
+        }
         let state = self.namespaces.entry(Arc::clone(&namespace)).or_default();
         for secret in &secrets {
             let count = state.references.entry(Arc::clone(secret)).or_default();
