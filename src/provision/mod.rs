@@ -1,6 +1,6 @@
 //! What should be in which namespace: who needs a copy, what is there, and what to write.
 //!
-//! [`Needs`] says which rule serves a Secret name in a namespace and whether a Pod there needs it. [`plan`] compares what
+//! [`Needs`] says which rule serves a Secret name in a namespace and whether a Pod there needs it. [`plan()`] compares what
 //! should be there with what is, and gives the one write that is due. [`Ledger`] keeps both together with what was seen and
 //! what is under way. Time comes in as how long the process runs, or as a timestamp where people read it.
 
