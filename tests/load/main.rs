@@ -11,7 +11,6 @@
 mod support;
 
 mod loses_no_call;
-mod measure;
 mod stays_as_it_was;
 
 /// One load at a time: each would measure the others.

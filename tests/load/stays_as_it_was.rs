@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::ALONE;
-use super::measure::Process;
 use crate::support::client::{Answer, Client, connect_tls, request, trust};
+use crate::support::measure::Process;
 use crate::support::pods::{pod, review, rule};
 use crate::support::program::Webhook;
 use crate::support::wait_for;

@@ -91,7 +91,7 @@ impl Client {
     /// The same with trust in more than one authority.
     pub async fn connect_with(port: u16, trust: ClientConfig) -> std::io::Result<Self> {
         let stream = connect_tls(port, trust).await?;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]), "HTTP/1.1 alone is spoken");
+        assert_ne!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "HTTP/1.1 alone is spoken");
         let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         Ok(Self { sender, connection: tokio::spawn(connection), certificate })

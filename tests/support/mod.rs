@@ -1,5 +1,5 @@
 //! What several tests stand on: the control plane, the chart, the program as a process, the server inside the test, a client of it,
-//! tables, and waiting for a condition with a limit.
+//! tables, what the kernel says of a process, and waiting for a condition with a limit.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -8,6 +8,7 @@ pub mod chart;
 pub mod client;
 pub mod control_plane;
 pub mod controller;
+pub mod measure;
 pub mod outside;
 pub mod pods;
 pub mod program;
