@@ -4,13 +4,19 @@
 //!
 //! The servers take turns, so that what else the machine does falls on all of them, and of all rounds the median counts.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(missing_docs, unreachable_pub, reason = "it is no library")]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "only the pure rooms do without files and clocks"
 )]
-#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -93,7 +99,7 @@ async fn cost(process: Process, port: u16, authority: &[u8], body: &'static [u8]
         });
     }
     callers.join_all().await;
-    (process.computing() - before).as_secs_f64() * 1e6 / f64::from(REQUESTS)
+    process.computing().saturating_sub(before).as_secs_f64() * 1e6 / f64::from(REQUESTS)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> String {
