@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -51,9 +51,10 @@ pub struct Documents {
 /// A file holds YAML documents or JSON values, each a `ClusterPullSecret`, a `PullSecret`, a `Namespace` (whose labels
 /// selectors are asked of, and of which nothing else is read) or a `List` of these.
 pub fn read_documents(files: &[SourceFile<'_>]) -> Result<Documents, Vec<Finding>> {
-    let schemas = Schemas::default();
+    // Made from the types, which takes longer than to read a usual set of rules.
+    static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::default);
     let mut reader =
-        Reader { schemas: &schemas, found: Documents::default(), places: HashMap::new(), findings: Vec::new() };
+        Reader { schemas: &SCHEMAS, found: Documents::default(), places: HashMap::new(), findings: Vec::new() };
     for file in files {
         let before = reader.findings.len();
         reader.read_file(file);
