@@ -156,9 +156,8 @@ impl Ledger {
     pub fn next(&mut self, now: Duration) -> Option<Due> {
         self.dirty.append(&mut self.needs.take_dirty());
         for namespace in self.needs.take_dirty_namespaces() {
-            let held = self.books.iter().filter(|(_, book)| book.there.contains_key(&namespace));
             let place = |secret: &Name| Place { namespace: Arc::clone(&namespace), secret: Arc::clone(secret) };
-            self.dirty.extend(held.map(|(secret, _)| place(secret)));
+            self.dirty.extend(self.books.keys().map(place));
         }
         while self.waiting.first().is_some_and(|(due, _)| *due <= now)
             && let Some((_, place)) = self.waiting.pop_first()

@@ -71,7 +71,7 @@ pub struct Needs {
     set_is_stale: bool,
     missed: HashMap<Arc<RuleId>, usize>,
     dirty: BTreeSet<Place>,
-    /// Namespaces that are known anew or otherwise: what is there without a rule that wants it is to be looked at too.
+    /// Namespaces that are known anew or otherwise: all their places are, with those that no rule wants any more.
     dirty_namespaces: BTreeSet<Name>,
 }
 
@@ -151,8 +151,6 @@ impl Needs {
             return;
         }
         namespace.ending = ending;
-        let place = |secret: &Name| Place { namespace: Arc::clone(&name), secret: Arc::clone(secret) };
-        self.dirty.extend(self.by_secret.keys().map(place));
         self.dirty_namespaces.insert(Arc::clone(&name));
         self.recount(&name);
     }
@@ -161,8 +159,7 @@ impl Needs {
     pub fn remove_namespace(&mut self, name: &str) {
         let Some((name, namespace)) = self.namespaces.get_key_value(name) else { return };
         let name = Arc::clone(name);
-        let place = |secret: &Name| Place { namespace: Arc::clone(&name), secret: Arc::clone(secret) };
-        self.dirty.extend(self.by_secret.keys().map(place));
+        self.dirty_namespaces.insert(Arc::clone(&name));
         if namespace.pods.is_empty() {
             self.namespaces.remove(&name);
         } else if let Some(namespace) = self.namespaces.get_mut(&name) {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
 use std::time::{Duration, Instant};
 
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Config;
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -45,6 +46,23 @@ struct Source {
 }
 
 impl Source {
+    /// Begins to watch all objects of one kind, by a client of its own.
+    fn start<K>(
+        resources: &'static str,
+        cluster: &Cluster,
+        tasks: &mut Tasks,
+        out: mpsc::Sender<Seen>,
+        wrap: impl Fn(Change<K>) -> Seen + Send + 'static,
+    ) -> Result<Self, Unknown>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let (client, heard) = cluster.client()?;
+        let watching = watch(Api::all(client), Config::default(), WhenDenied::TryAgain, out, wrap);
+        tasks.run_until_asked(resources, watching);
+        Ok(Self { resources, heard, trouble: None })
+    }
+
     /// What is wrong with it now. Hearing anything good ends a trouble.
     fn wrong(&self) -> Option<String> {
         let silent = self.heard.silent_for();
@@ -86,20 +104,11 @@ impl FollowingApi {
     /// The cluster cannot be called.
     pub fn start(following: Following, cluster: &Cluster, tasks: &mut Tasks) -> Result<Self, Unknown> {
         let (out, inbox) = mpsc::channel(1024);
-        let again = WhenDenied::TryAgain;
-        let source = |resources, heard| Source { resources, heard, trouble: None };
-        let (client, heard) = cluster.client()?;
-        let watching = watch(Api::all(client), Config::default(), again, out.clone(), Seen::Cluster);
-        tasks.run_until_asked("watch of clusterpullsecrets", watching);
-        let clusters = source("clusterpullsecrets", heard);
-        let (client, heard) = cluster.client()?;
-        let watching = watch(Api::all(client), Config::default(), again, out.clone(), Seen::Team);
-        tasks.run_until_asked("watch of pullsecrets", watching);
-        let teams = source("pullsecrets", heard);
-        let (client, heard) = cluster.client()?;
-        let watching = watch(Api::all(client), Config::default(), again, out, Seen::Namespace);
-        tasks.run_until_asked("watch of namespaces", watching);
-        let sources = [clusters, teams, source("namespaces", heard)];
+        let sources = [
+            Source::start("clusterpullsecrets", cluster, tasks, out.clone(), Seen::Cluster)?,
+            Source::start("pullsecrets", cluster, tasks, out.clone(), Seen::Team)?,
+            Source::start("namespaces", cluster, tasks, out, Seen::Namespace)?,
+        ];
         Ok(Self {
             following,
             inbox,

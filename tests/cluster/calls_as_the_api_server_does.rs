@@ -11,9 +11,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::api::{Api, PostParams};
 use pullcred::pki::{Development, make_development};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +21,7 @@ use super::cluster::{Cluster, pod_of};
 use crate::support::api_server::ApiServer;
 use crate::support::client::trust;
 use crate::support::pods::{pod, review};
+use crate::support::server::acceptor;
 use crate::support::wait_for;
 
 /// What the webhook does with a request.
@@ -65,16 +63,7 @@ impl Scripted {
     pub(super) async fn start(script: &[Act]) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let certificate = make_development(Timestamp::now()).unwrap();
-        let chain = CertificateDer::pem_slice_iter(certificate.tls_crt.as_bytes()).map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_slice(certificate.tls_key.as_bytes()).unwrap();
-        let mut tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let tls = TlsAcceptor::from(Arc::new(tls));
+        let tls = acceptor(certificate.tls_crt.as_bytes(), certificate.tls_key.as_bytes());
         let scripted = Arc::new(Self {
             port: listener.local_addr().unwrap().port(),
             certificate,

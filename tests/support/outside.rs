@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use pullcred::pki::make_development;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+
+use super::server::acceptor;
 
 /// A server on a port of its own for one request on each connection, until it is dropped.
 pub struct Site {
@@ -61,15 +61,8 @@ impl Drop for Site {
 /// An authority in PEM, and TLS with a certificate that it has signed.
 fn certified() -> (String, TlsAcceptor) {
     let made = make_development(Timestamp::now()).unwrap();
-    let chain = CertificateDer::pem_slice_iter(made.tls_crt.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_slice(made.tls_key.as_bytes()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    (made.ca_crt, TlsAcceptor::from(Arc::new(config)))
+    let acceptor = acceptor(made.tls_crt.as_bytes(), made.tls_key.as_bytes());
+    (made.ca_crt, acceptor)
 }
 
 /// An answer of this status with a JSON body.

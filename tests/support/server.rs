@@ -1,4 +1,5 @@
-//! The HTTPS server of `pullcred webhook` inside the test, for limits that a process of its own would not let one set.
+//! The HTTPS server of `pullcred webhook` inside the test, for limits that a process of its own would not let one set; and TLS
+//! for servers that are the tests' own.
 
 use std::sync::Arc;
 
@@ -12,10 +13,29 @@ use pullcred::rules::{SourceFile, read_documents};
 use pullcred::webhook::{
     Certificates, Limits, LiveRules, PairPaths, Routes, Series, Server, ServingPair, Snapshot, router, tls,
 };
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::client::Client;
+
+/// TLS for HTTP/1.1 as a server of the tests' own speaks it, with a certificate and its key in PEM.
+pub fn acceptor(certificate: &[u8], key: &[u8]) -> TlsAcceptor {
+    let chain = CertificateDer::pem_slice_iter(certificate).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
 
 /// A server on a port of its own. Dropping it ends it.
 pub struct Serving {
