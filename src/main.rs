@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// What an overload took goes back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // The first thing that happens in the process, so no other provider can be there.
     let installed = rustls::crypto::ring::default_provider().install_default();
