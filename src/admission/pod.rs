@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Error, MapAccess};
-
-use super::json::{List, Members, Object, Text, skip};
+use super::json::{Members, Reader, Unreadable};
 
 /// Set by the kubelet on the API's image of a static Pod. A mirror Pod that references a Secret is refused by the API
 /// server (plugin/pkg/admission/noderestriction in Kubernetes).
@@ -37,13 +35,14 @@ struct Image<'a> {
 }
 
 impl<'a> PodView<'a> {
-    /// Reads a Pod from JSON text; the error names the place that cannot be read.
-    pub(super) fn read(json: &'a str) -> Result<Self, serde_json::Error> {
+    /// Reads a Pod from JSON; the error names the place that cannot be read.
+    pub(super) fn read(json: &'a [u8]) -> Result<Self, Unreadable> {
         let mut pod = Self::default();
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let there = Object(&mut pod).deserialize(&mut deserializer)?;
-        deserializer.end()?;
-        if there { Ok(pod) } else { Err(serde_json::Error::custom("request.object is null")) }
+        let mut reader = Reader::new(json);
+        let there = reader.object(&mut pod)?;
+        reader.end()?;
+        let absent = Unreadable::Wrong { place: Self::PLACE, found: "null", wanted: "an object" };
+        if there { Ok(pod) } else { Err(absent) }
     }
 
     /// All image references, as written, from all five places (sidecars are init containers).
@@ -73,11 +72,11 @@ impl<'de> Members<'de> for PodView<'de> {
         *self = Self::default();
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"metadata" => map.next_value_seed(Object(&mut Metadata(self))).map(drop),
-            b"spec" => map.next_value_seed(Object(&mut Spec(self))).map(drop),
-            _ => skip(map),
+            b"metadata" => json.object(&mut Metadata(self)).map(drop),
+            b"spec" => json.object(&mut Spec(self)).map(drop),
+            _ => json.skip(),
         }
     }
 }
@@ -93,14 +92,14 @@ impl<'de> Members<'de> for Metadata<'_, 'de> {
         self.0.is_mirror = false;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"name" => self.0.name = map.next_value_seed(Text("metadata.name"))?,
-            b"generateName" => self.0.generate_name = map.next_value_seed(Text("metadata.generateName"))?,
+            b"name" => self.0.name = json.text("metadata.name")?,
+            b"generateName" => self.0.generate_name = json.text("metadata.generateName")?,
             b"annotations" => {
-                map.next_value_seed(Object(&mut Annotations(&mut self.0.is_mirror)))?;
+                json.object(&mut Annotations(&mut self.0.is_mirror))?;
             }
-            _ => skip(map)?,
+            _ => json.skip()?,
         }
         Ok(())
     }
@@ -115,24 +114,19 @@ impl<'de> Members<'de> for Annotations<'_> {
         *self.0 = false;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         *self.0 |= key == MIRROR;
-        skip(map)
+        json.skip()
     }
 }
 
 struct Spec<'p, 'a>(&'p mut PodView<'a>);
 
 impl<'de> Spec<'_, 'de> {
-    fn containers<A: MapAccess<'de>>(
-        &mut self,
-        map: &mut A,
-        field: &'static str,
-        place: Place,
-    ) -> Result<(), A::Error> {
+    fn containers(&mut self, json: &mut Reader<'de>, field: &'static str, place: Place) -> Result<(), Unreadable> {
         self.0.images.retain(|image| image.place != place);
         let mut container = Container { images: &mut self.0.images, place, image: None };
-        map.next_value_seed(List(field, &mut container)).map(drop)
+        json.list(field, &mut container).map(drop)
     }
 }
 
@@ -144,23 +138,23 @@ impl<'de> Members<'de> for Spec<'_, 'de> {
         self.0.pull_secrets = None;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"containers" => self.containers(map, "spec.containers", Place::Containers),
-            b"initContainers" => self.containers(map, "spec.initContainers", Place::InitContainers),
-            b"ephemeralContainers" => self.containers(map, "spec.ephemeralContainers", Place::EphemeralContainers),
+            b"containers" => self.containers(json, "spec.containers", Place::Containers),
+            b"initContainers" => self.containers(json, "spec.initContainers", Place::InitContainers),
+            b"ephemeralContainers" => self.containers(json, "spec.ephemeralContainers", Place::EphemeralContainers),
             b"volumes" => {
                 self.0.images.retain(|image| image.place != Place::Volumes);
                 let mut volume = Volume { images: &mut self.0.images, reference: None };
-                map.next_value_seed(List("spec.volumes", &mut volume)).map(drop)
+                json.list("spec.volumes", &mut volume).map(drop)
             }
             b"imagePullSecrets" => {
                 let mut secret = SecretReference { names: Vec::new(), name: None };
-                let listed = map.next_value_seed(List("spec.imagePullSecrets", &mut secret))?;
+                let listed = json.list("spec.imagePullSecrets", &mut secret)?;
                 self.0.pull_secrets = listed.then_some(secret.names);
                 Ok(())
             }
-            _ => skip(map),
+            _ => json.skip(),
         }
     }
 }
@@ -179,10 +173,10 @@ impl<'de> Members<'de> for Container<'_, 'de> {
         self.image = None;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"image" => self.image = map.next_value_seed(Text("a container's image"))?,
-            _ => skip(map)?,
+            b"image" => self.image = json.text("a container's image")?,
+            _ => json.skip()?,
         }
         Ok(())
     }
@@ -205,10 +199,10 @@ impl<'de> Members<'de> for Volume<'_, 'de> {
         self.reference = None;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"image" => map.next_value_seed(Object(&mut ImageVolume(&mut self.reference))).map(drop),
-            _ => skip(map),
+            b"image" => json.object(&mut ImageVolume(&mut self.reference)).map(drop),
+            _ => json.skip(),
         }
     }
 
@@ -226,10 +220,10 @@ impl<'de> Members<'de> for ImageVolume<'_, 'de> {
         *self.0 = None;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"reference" => *self.0 = map.next_value_seed(Text("a volume's image.reference"))?,
-            _ => skip(map)?,
+            b"reference" => *self.0 = json.text("a volume's image.reference")?,
+            _ => json.skip()?,
         }
         Ok(())
     }
@@ -248,10 +242,10 @@ impl<'de> Members<'de> for SecretReference<'de> {
         self.name = None;
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"name" => self.name = map.next_value_seed(Text("the name of an image pull secret"))?,
-            _ => skip(map)?,
+            b"name" => self.name = json.text("the name of an image pull secret")?,
+            _ => json.skip()?,
         }
         Ok(())
     }
@@ -266,7 +260,7 @@ mod tests {
     use super::*;
 
     fn images(json: &str) -> Vec<String> {
-        PodView::read(json).unwrap().images().map(str::to_owned).collect()
+        PodView::read(json.as_bytes()).unwrap().images().map(str::to_owned).collect()
     }
 
     #[test]
@@ -288,13 +282,13 @@ mod tests {
         );
         assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}],"containers":null}}"#), [""; 0]);
         assert_eq!(images(r#"{"spec":{"containers":[{"image":"a"}]},"spec":null}"#), [""; 0]);
-        let pod = PodView::read(r#"{"spec":{"imagePullSecrets":[{"name":"a"}],"imagePullSecrets":null}}"#).unwrap();
+        let pod = PodView::read(br#"{"spec":{"imagePullSecrets":[{"name":"a"}],"imagePullSecrets":null}}"#).unwrap();
         assert_eq!(pod.pull_secrets, None);
     }
 
     #[test]
     fn an_absent_list_of_secrets_differs_from_an_empty_one() {
-        let secrets = |json| PodView::read(json).unwrap().pull_secrets;
+        let secrets = |json: &'static str| PodView::read(json.as_bytes()).unwrap().pull_secrets;
         assert_eq!(secrets(r#"{"spec":{}}"#), None);
         assert_eq!(secrets(r#"{"spec":{"imagePullSecrets":null}}"#), None);
         assert_eq!(secrets(r#"{"spec":{"imagePullSecrets":[]}}"#), Some(vec![]));
@@ -304,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named_and_not_quoted() {
-        let error = |json| PodView::read(json).unwrap_err().to_string();
+        let error = |json: &str| PodView::read(json.as_bytes()).unwrap_err().to_string();
         for (json, place) in [
             (r#"{"spec":{"containers":{"a":"hush"}}}"#, "spec.containers is an object where a list belongs"),
             (r#"{"spec":{"containers":["hush"]}}"#, "a container is a string where an object belongs"),
@@ -320,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_mirror_pod_is_known_by_its_annotation_alone() {
-        let mirror = |json| PodView::read(json).unwrap().is_mirror;
+        let mirror = |json: &str| PodView::read(json.as_bytes()).unwrap().is_mirror;
         assert!(mirror(r#"{"metadata":{"annotations":{"kubernetes.io/config.mirror":"hash"}}}"#));
         assert!(!mirror(r#"{"metadata":{"annotations":{"kubernetes.io/config.mirrors":""}}}"#));
         assert!(!mirror(r#"{"metadata":{"labels":{"kubernetes.io/config.mirror":""}}}"#));
@@ -328,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_pod_without_a_name_shows_the_stem_it_will_get() {
-        let name = |json| PodView::read(json).unwrap().display_name().into_owned();
+        let name = |json: &str| PodView::read(json.as_bytes()).unwrap().display_name().into_owned();
         assert_eq!(name(r#"{"metadata":{"name":"app","generateName":"x-"}}"#), "app");
         assert_eq!(name(r#"{"metadata":{"generateName":"app-7d9-"}}"#), "app-7d9-*");
         assert_eq!(name("{}"), "");

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess};
+use serde::de::IgnoredAny;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
-use super::json::{Key, Members, Object, Text, skip};
+use super::json::{Members, Reader, Unreadable};
 use super::pod::PodView;
 
 /// The versions of AdmissionReview that the API server may ask in (admissionregistration.k8s.io `admissionReviewVersions`).
@@ -69,11 +68,11 @@ impl<'a> Review<'a> {
         Self::read_whole(body).map_or_else(|_| Self::read_parts(body), Ok)
     }
 
-    fn read_whole(body: &'a [u8]) -> Result<Self, Option<serde_json::Error>> {
+    fn read_whole(body: &'a [u8]) -> Result<Self, Option<Unreadable>> {
         let mut envelope = Envelope::default();
-        let mut deserializer = serde_json::Deserializer::from_slice(body);
-        Object(&mut envelope).deserialize(&mut deserializer).map_err(Some)?;
-        deserializer.end().map_err(Some)?;
+        let mut reader = Reader::new(body);
+        reader.object(&mut envelope).map_err(Some)?;
+        reader.end().map_err(Some)?;
         let request = envelope.request;
         let (Ok(version), Some(uid), Some(pod)) = (
             Version::parse(envelope.api_version.as_deref()),
@@ -97,9 +96,9 @@ impl<'a> Review<'a> {
         }
         // Go reads what is not Unicode as U+FFFD; such bytes can only stand inside strings.
         let text = String::from_utf8_lossy(body);
-        let whole: &RawValue = serde_json::from_str(&text)
+        let IgnoredAny = serde_json::from_str(&text)
             .map_err(|error| NoReview::NotJson { line: error.line(), column: error.column() })?;
-        let review = members(whole);
+        let review = members(text.as_bytes());
         let request = review.get("request").copied().map(members).unwrap_or_default();
         let uid = text_of(&request, "uid").filter(|uid| !uid.is_empty()).ok_or(NoReview::NoUid)?;
 
@@ -112,7 +111,7 @@ impl<'a> Review<'a> {
         );
         let version = Version::parse(text_of(&review, "apiVersion").as_deref());
         // Nothing is patched on the strength of a request that is not wholly readable: say what is wrong and allow.
-        let wrong = match (&version, request.get("object").map(|object| PodView::read(object.get()))) {
+        let wrong = match (&version, request.get("object").copied().map(PodView::read)) {
             (Err(wrong), _) => wrong.clone(),
             (_, Some(Err(error))) => error.to_string(),
             (_, None) => "request.object is missing".to_owned(),
@@ -151,13 +150,13 @@ struct Envelope<'a> {
 impl<'de> Members<'de> for Envelope<'de> {
     const PLACE: &'static str = "the body";
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"apiVersion" => self.api_version = map.next_value_seed(Text("apiVersion"))?,
+            b"apiVersion" => self.api_version = json.text("apiVersion")?,
             b"request" => {
-                map.next_value_seed(Object(&mut self.request))?;
+                json.object(&mut self.request)?;
             }
-            _ => skip(map)?,
+            _ => json.skip()?,
         }
         Ok(())
     }
@@ -180,20 +179,20 @@ impl<'de> Members<'de> for Request<'de> {
         *self = Self::default();
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"uid" => self.uid = map.next_value_seed(Text("request.uid"))?,
-            b"namespace" => self.namespace = map.next_value_seed(Text("request.namespace"))?,
-            b"operation" => self.operation = map.next_value_seed(Text("request.operation"))?,
+            b"uid" => self.uid = json.text("request.uid")?,
+            b"namespace" => self.namespace = json.text("request.namespace")?,
+            b"operation" => self.operation = json.text("request.operation")?,
             b"resource" => {
-                map.next_value_seed(Object(&mut self.resource))?;
+                json.object(&mut self.resource)?;
             }
-            b"subResource" => self.sub_resource = map.next_value_seed(Text("request.subResource"))?,
+            b"subResource" => self.sub_resource = json.text("request.subResource")?,
             b"object" => {
                 let mut pod = PodView::default();
-                self.object = map.next_value_seed(Object(&mut pod))?.then_some(pod);
+                self.object = json.object(&mut pod)?.then_some(pod);
             }
-            _ => skip(map)?,
+            _ => json.skip()?,
         }
         Ok(())
     }
@@ -212,34 +211,42 @@ impl<'de> Members<'de> for Resource<'de> {
         *self = Self::default();
     }
 
-    fn member<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
-            b"group" => self.group = map.next_value_seed(Text("request.resource.group"))?,
-            b"resource" => self.resource = map.next_value_seed(Text("request.resource.resource"))?,
-            _ => skip(map)?,
+            b"group" => self.group = json.text("request.resource.group")?,
+            b"resource" => self.resource = json.text("request.resource.resource")?,
+            _ => json.skip()?,
         }
         Ok(())
     }
 }
 
-/// The members of an object that need not be well formed inside; none if it is no object. The last of repeated names counts.
-fn members(json: &RawValue) -> BTreeMap<String, &RawValue> {
-    let members: BTreeMap<Name, &RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
-    members.into_iter().map(|(name, value)| (name.0, value)).collect()
+/// The members of an object as they are written, which need not be of the right type; none if it is no object. The last of
+/// repeated names counts.
+fn members(json: &[u8]) -> BTreeMap<String, &[u8]> {
+    let mut members = Written::default();
+    match Reader::new(json).object(&mut members) {
+        Ok(_) => members.0,
+        Err(_) => BTreeMap::new(),
+    }
+}
+
+#[derive(Default)]
+struct Written<'a>(BTreeMap<String, &'a [u8]>);
+
+impl<'de> Members<'de> for Written<'de> {
+    const PLACE: &'static str = "";
+
+    fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
+        self.0.insert(String::from_utf8_lossy(key).into_owned(), json.raw()?);
+        Ok(())
+    }
 }
 
 /// A string member. A lone surrogate is not Unicode; Go reads it as U+FFFD, and an identifier never holds one.
-fn text_of(members: &BTreeMap<String, &RawValue>, name: &str) -> Option<String> {
-    members.get(name).and_then(|value| serde_json::from_str(value.get()).ok())
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Name(String);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Key.deserialize(deserializer).map(|name| Self(String::from_utf8_lossy(&name).into_owned()))
-    }
+fn text_of(members: &BTreeMap<String, &[u8]>, name: &str) -> Option<String> {
+    let text = Reader::new(members.get(name)?).text("").ok()??;
+    Some(text.into_owned())
 }
 
 /// What is answered to a review. Everything is allowed: pullcred adds, it never refuses.
