@@ -209,8 +209,9 @@ async fn the_controller_gains_no_further_rights() {
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{RELEASE}/leases");
     let events = format!("/apis/events.k8s.io/v1/namespaces/{TEAM}/events");
     let own = admission(&format!("mutatingwebhookconfigurations/{name}"));
-    let entry = |change: Value| json!({"webhooks": [changed(webhook(), &change)]});
-    let elsewhere = json!({"clientConfig": {"url": "https://attacker.example/"}});
+    let webhook = webhook(installed).await;
+    let entry = |change: Value| json!({"webhooks": [changed(webhook.clone(), &change)]});
+    let elsewhere = json!({"clientConfig": {"url": "https://attacker.example/", "service": null}});
     let everything =
         json!({"rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}]});
     let owned = json!({"metadata": {"ownerReferences": [owner()]}});
@@ -244,7 +245,7 @@ async fn the_controller_gains_no_further_rights() {
         (patch(&*own, entry(json!({"failurePolicy": "Fail"}))),                          Policy(CABUNDLE)),
         (patch(&*own, entry(json!({"namespaceSelector": null}))),                          Policy(CABUNDLE)),
         (patch(&*own, entry(json!({"name": "another.pullcred.io"}))),                    Policy(CABUNDLE)),
-        (patch(&*own, json!({"webhooks": [webhook(), changed(webhook(), &json!({"name": "b.pullcred.io"}))]})), Policy(CABUNDLE)),
+        (patch(&*own, json!({"webhooks": [webhook.clone(), changed(webhook.clone(), &json!({"name": "b.pullcred.io"}))]})), Policy(CABUNDLE)),
         (patch(&*own, json!({"webhooks": []})),                                          Policy(CABUNDLE)),
         (patch(&*own, owned),                                                            Policy(CABUNDLE)),
         (create(&*leases, json!({"metadata": {"name": "pullcred-controller"}})),         Allowed),
@@ -317,16 +318,15 @@ fn token_secret(name: &str) -> Value {
     changed(copy(name), &changed(account, &json!({"type": "kubernetes.io/service-account-token", "data": null})))
 }
 
-const WEBHOOK: &str = "rights.pullcred.io";
+const WEBHOOK: &str = "inject.pullcred.io";
 
-fn webhook() -> Value {
-    json!({
-        "name": WEBHOOK,
-        "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore", "timeoutSeconds": 5,
-        "namespaceSelector": {"matchLabels": {"tests/rights": "served-by-nobody"}},
-        "clientConfig": {"url": "https://127.0.0.1:1/mutate"},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced"}],
-    })
+/// The one entry of the webhook configuration, as it is in the cluster.
+async fn webhook(installed: &Installed) -> Value {
+    let admin = ControlPlane::shared().await.client().await;
+    let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", installed.name);
+    let answer = send(&admin, &get(path)).await.unwrap_or_else(|status| panic!("{}", status.message));
+    let configuration: Value = serde_json::from_str(&answer).unwrap();
+    configuration["webhooks"][0].clone()
 }
 
 fn authority() -> String {
@@ -460,7 +460,5 @@ async fn install() -> Installed {
         send(&admin, &create("/apis/pullcred.io/v1alpha1/clusterpullsecrets", rule.clone())).await.ok()
     })
     .await;
-    let configuration = json!({"metadata": {"name": installed.name}, "webhooks": [webhook()]});
-    put("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations".to_owned(), configuration).await;
     installed
 }

@@ -48,14 +48,17 @@ impl Identity {
 }
 
 /// Installs the chart into a namespace, which is made when it is not there, and waits until its policies are in force.
-/// Later calls for the same namespace upgrade it.
+/// Later calls for the same namespace upgrade it. Nobody serves its webhook, so only namespaces with the label `tests/chart` and
+/// the release's name are shown to it: the API server would wait for it wherever Pods are created.
 pub async fn apply(plane: &ControlPlane, namespace: &str, values: &Value) -> Installed {
     let directory = tempfile::tempdir().unwrap();
     let chart = chart();
     let kubeconfig = plane.kubeconfig.to_str().unwrap();
     let arguments =
         ["upgrade", "--install", "--create-namespace", "--namespace", namespace, "--kubeconfig", kubeconfig];
-    let output = helm(&[&arguments[..], &[namespace, chart.to_str().unwrap()]].concat(), values);
+    let mut values = values.clone();
+    values["webhook"]["namespaceSelector"] = json!({"matchLabels": {"tests/chart": namespace}});
+    let output = helm(&[&arguments[..], &[namespace, chart.to_str().unwrap()]].concat(), &values);
     assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
 
     let admin = plane.client().await;
