@@ -45,9 +45,10 @@ const ROOMS: &[Room] = &[
     Room { name: "cluster", imports: &["rules", "process"], pure_with: None },
     Room { name: "webhook", imports: &["rules", "admission", "pki", "cluster", "process"], pure_with: None },
     Room { name: "controller", imports: &["image", "rules", "provision", "cluster", "process"], pure_with: None },
+    Room { name: "doctor", imports: &["image", "rules", "cluster"], pure_with: None },
     Room {
         name: "cli",
-        imports: &["image", "rules", "admission", "pki", "cluster", "process", "webhook", "controller"],
+        imports: &["image", "rules", "admission", "pki", "cluster", "process", "webhook", "controller", "doctor"],
         pure_with: None,
     },
 ];
