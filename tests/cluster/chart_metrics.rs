@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, pod_of};
-use crate::support::chart::{object, render, values_of};
-use crate::support::control_plane::ControlPlane;
+use super::chart_accepted::{definitions, namespace};
+use super::cluster::pod_of;
+use crate::support::chart::{object, plane, render, values_of};
 use crate::support::controller::Controller;
 use crate::support::pods::rule;
 use crate::support::program::Webhook;
@@ -45,13 +47,17 @@ fn asked(expression: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>
 /// A misspelt series is an alert that never fires.
 #[tokio::test]
 async fn every_series_that_an_alert_names_is_there() {
-    let plane = ControlPlane::shared().await;
+    let plane = plane().await;
+    let client = plane.client().await;
+    definitions(&client).await;
     let webhook = Webhook::start(&rule("regcred", &["asia.gcr.io"]), &[]).await;
-    let controller = Controller::start(&plane.kubeconfig, "default", &[]).await;
+    namespace(&client, "metrics", json!({})).await;
+    let managing = ["--webhook-configuration", "none-of-this-name"];
+    let controller = Controller::start(&plane.kubeconfig, "metrics", &managing).await;
     let mut pages = Vec::new();
     pages.push(webhook.admin("/metrics").await.unwrap().1);
     pages.push(controller.admin("/metrics").await.unwrap().1);
-    pages.push(calls_that_failed_open(plane).await);
+    pages.push(calls_that_failed_open(&client).await);
     let pages = pages.join("\n");
     let series: Vec<&str> = pages.lines().filter(|line| !line.starts_with('#')).collect();
 
@@ -78,29 +84,30 @@ async fn every_series_that_an_alert_names_is_there() {
 }
 
 /// What the API server counts when it cannot call a webhook of our name.
-async fn calls_that_failed_open(plane: &ControlPlane) -> String {
-    let cluster = Cluster::alone().await;
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
+async fn calls_that_failed_open(client: &Client) -> String {
+    let name = "fails-open";
+    namespace(client, name, json!({})).await;
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let configuration = serde_json::from_value(json!({
-        "metadata": {"name": "fails-open"},
+        "metadata": {"name": name},
         "webhooks": [{
             "name": "inject.pullcred.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore",
             "clientConfig": {"url": "https://127.0.0.1:1/mutate"},
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
         }],
     }));
     configurations.create(&PostParams::default(), &configuration.unwrap()).await.unwrap();
-    let admin = plane.client().await;
-    let mut number = 0;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), name);
+    let trial = serde_json::from_value(pod_of("trial", &["asia.gcr.io/app"])).unwrap();
     let page = wait_for("a call that fails open", Duration::from_secs(30), async || {
-        number += 1;
-        cluster.create_pod(&pod_of(&format!("p-{number}"), &["asia.gcr.io/app"])).await;
-        let page = admin.request_text(http::Request::get("/metrics").body(Vec::new()).unwrap()).await.unwrap();
+        // Its account may not be there yet.
+        let _ = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &trial).await;
+        let page = client.request_text(http::Request::get("/metrics").body(Vec::new()).unwrap()).await.unwrap();
         page.contains("apiserver_admission_webhook_fail_open_count{name=\"inject.pullcred.io\"").then_some(page)
     })
     .await;
-    configurations.delete("fails-open", &DeleteParams::default()).await.unwrap();
+    configurations.delete(name, &DeleteParams::default()).await.unwrap();
     page
 }
 
