@@ -1,23 +1,17 @@
 //! What the webhook serves, against the `caBundle` of the configuration: would the API server accept it, and if not, why.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, RootCertStore};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::observe::{Seen, about};
 use super::reach::Contact;
 use super::report::Statements;
+use crate::pki::{Certificate, trusts};
 use crate::rules::Code;
 
 /// Whoever renews at two thirds of a certificate's life has failed for long when less than this part of it is left.
@@ -91,7 +85,7 @@ fn judge_served(
     now: Timestamp,
     said: &mut Statements,
 ) {
-    let Some((leaf, intermediates)) = chain.split_first() else { return };
+    let Some(leaf) = chain.first() else { return };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
         return said.wrong(Code::NotTrusted, "certificate", "what the webhook serves is no X.509 certificate", RENEW);
     };
@@ -123,7 +117,7 @@ fn judge_served(
     let Some(bundle) = bundle else {
         return said.unknown("certificate", format!("whether {shown} is trusted, without a caBundle to compare with"));
     };
-    match trust(bundle, leaf, intermediates, now) {
+    match trust(bundle, chain, now) {
         Trust::Trusted => {}
         Trust::Authority(expired) => said.wrong(
             Code::NotValid,
@@ -160,55 +154,22 @@ enum Trust {
     Not,
 }
 
-/// Whether the bundle trusts what is served, dates and names of the leaf apart: those are judged by themselves.
-fn trust(
-    bundle: &[CertificateDer<'static>],
-    leaf: &CertificateDer<'static>,
-    intermediates: &[CertificateDer<'static>],
-    now: Timestamp,
-) -> Trust {
-    let of_authority = |authority: &CertificateDer<'static>| {
-        // What is in the bundle itself is trusted, as by Go, whether or not it may sign others.
-        authority == leaf || is_signed(authority, leaf, intermediates)
-    };
+/// Whether the bundle trusts what is served; dates and names of the leaf are judged by themselves.
+fn trust(bundle: &[CertificateDer<'static>], chain: &[CertificateDer<'static>], now: Timestamp) -> Trust {
+    let read = |der: &CertificateDer<'_>| Certificate::from_der(der).ok();
+    let shown: Vec<Certificate> = chain.iter().map_while(read).collect();
     let mut expired = None;
-    for authority in bundle.iter().filter(|authority| of_authority(authority)) {
-        // webpki takes a trust anchor to be valid at any time; Go, and so the API server, does not.
-        if authority == leaf || is_valid(authority, now) {
+    for authority in bundle {
+        let Some(trusted) = read(authority) else { continue };
+        if !trusts(&[trusted], &shown) {
+            continue;
+        }
+        if chain.first() == Some(authority) || is_valid(authority, now) {
             return Trust::Trusted;
         }
         expired = Some(authority.clone());
     }
     expired.map_or(Trust::Not, Trust::Authority)
-}
-
-/// Whether one authority has signed the leaf, perhaps over intermediates.
-fn is_signed(
-    authority: &CertificateDer<'static>,
-    leaf: &CertificateDer<'static>,
-    intermediates: &[CertificateDer<'static>],
-) -> bool {
-    let mut roots = RootCertStore::empty();
-    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
-    if roots.add(authority.clone()).is_err() {
-        return false;
-    }
-    let provider = Arc::new(ring::default_provider());
-    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
-        return false;
-    };
-    // At a moment when the leaf is valid, and for a name that it may not have.
-    let at = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-    let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-    let Ok(name) = ServerName::try_from("pullcred.invalid") else { return false };
-    // The name is looked at last.
-    matches!(
-        verifier.verify_server_cert(leaf, intermediates, &name, &[], at),
-        Ok(_)
-            | Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-            ))
-    )
 }
 
 fn is_valid(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {

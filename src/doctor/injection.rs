@@ -11,10 +11,10 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::ENTRY;
 use super::installation::selects;
 use super::observe::{Rules, Seen, about};
 use super::report::Statements;
+use crate::cluster::configuration::ENTRY;
 use crate::image::{ImagePattern, ImageReference};
 use crate::rules::{Code, Labels, Mode, Rule, RuleSet};
 

@@ -18,18 +18,18 @@ const BACKLOG: u32 = 4096;
 /// How long to leave a listener alone that cannot accept, which is mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on an address, or on a port of every address: of IPv6 and IPv4 together, or of IPv4 where there is no IPv6.
+/// Listens on an address, or on a port of every address. `[::]`, which is what the latter means too, is IPv6 and IPv4 together,
+/// and IPv4 where there is no IPv6.
 ///
 /// # Errors
 /// The address is in use, is not ours, or the port wants privileges.
 pub fn listen(address: Option<SocketAddr>, default_port: u16) -> io::Result<TcpListener> {
-    match address {
-        Some(address) => bind(address),
-        None => bind((Ipv6Addr::UNSPECIFIED, default_port).into()).or_else(|error| match error.kind() {
-            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
-            _ => bind((Ipv4Addr::UNSPECIFIED, default_port).into()),
-        }),
-    }
+    let address = address.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, default_port).into());
+    bind(address).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+        _ if address.ip() == Ipv6Addr::UNSPECIFIED => bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+        _ => Err(error),
+    })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -51,6 +51,8 @@ async fn the_webhook_reads_rules_and_its_certificate_and_nothing_else() {
     let beside = |what: &str| format!("/api/v1/namespaces/{RELEASE}/{what}");
     let team = |what: &str| format!("/api/v1/namespaces/{TEAM}/{what}");
     let rules = |what: &str| format!("/apis/pullcred.io/v1alpha1/{what}");
+    let admission = |what: &str| format!("/apis/admissionregistration.k8s.io/v1/{what}");
+    let name = &installed.name;
     #[rustfmt::skip]
     let table = [
         (get(rules("clusterpullsecrets")),                                        Allowed),
@@ -80,7 +82,14 @@ async fn the_webhook_reads_rules_and_its_certificate_and_nothing_else() {
         (get("/api/v1/pods"),                                                     Rbac),
         (create(team("pods"), json!({"metadata": {"name": "p"}})),                Rbac),
         (create(beside(&format!("serviceaccounts/{RELEASE}-controller/token")), json!({})), Rbac),
-        (get("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"), Rbac),
+        (get(admission("mutatingwebhookconfigurations")),                          Rbac),
+        (watch(admission("mutatingwebhookconfigurations?")),                       Rbac),
+        (get(admission("mutatingwebhookconfigurations/another")),                  Rbac),
+        (get(admission(&format!("mutatingwebhookconfigurations/{name}"))),         Allowed),
+        (get(admission(&format!("mutatingwebhookconfigurations?fieldSelector=metadata.name={name}"))), Allowed),
+        (watch(admission(&format!("mutatingwebhookconfigurations?fieldSelector=metadata.name={name}&"))), Allowed),
+        (patch(admission(&format!("mutatingwebhookconfigurations/{name}")), json!({})), Rbac),
+        (delete(admission(&format!("mutatingwebhookconfigurations/{name}"))),       Rbac),
     ];
     check(&installed.webhook.client().await, &table).await;
 }
@@ -209,8 +218,9 @@ async fn the_controller_gains_no_further_rights() {
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{RELEASE}/leases");
     let events = format!("/apis/events.k8s.io/v1/namespaces/{TEAM}/events");
     let own = admission(&format!("mutatingwebhookconfigurations/{name}"));
-    let entry = |change: Value| json!({"webhooks": [changed(webhook(), &change)]});
-    let elsewhere = json!({"clientConfig": {"url": "https://attacker.example/"}});
+    let webhook = webhook(installed).await;
+    let entry = |change: Value| json!({"webhooks": [changed(webhook.clone(), &change)]});
+    let elsewhere = json!({"clientConfig": {"url": "https://attacker.example/", "service": null}});
     let everything =
         json!({"rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}]});
     let owned = json!({"metadata": {"ownerReferences": [owner()]}});
@@ -244,7 +254,7 @@ async fn the_controller_gains_no_further_rights() {
         (patch(&*own, entry(json!({"failurePolicy": "Fail"}))),                          Policy(CABUNDLE)),
         (patch(&*own, entry(json!({"namespaceSelector": null}))),                          Policy(CABUNDLE)),
         (patch(&*own, entry(json!({"name": "another.pullcred.io"}))),                    Policy(CABUNDLE)),
-        (patch(&*own, json!({"webhooks": [webhook(), changed(webhook(), &json!({"name": "b.pullcred.io"}))]})), Policy(CABUNDLE)),
+        (patch(&*own, json!({"webhooks": [webhook.clone(), changed(webhook.clone(), &json!({"name": "b.pullcred.io"}))]})), Policy(CABUNDLE)),
         (patch(&*own, json!({"webhooks": []})),                                          Policy(CABUNDLE)),
         (patch(&*own, owned),                                                            Policy(CABUNDLE)),
         (create(&*leases, json!({"metadata": {"name": "pullcred-controller"}})),         Allowed),
@@ -317,16 +327,15 @@ fn token_secret(name: &str) -> Value {
     changed(copy(name), &changed(account, &json!({"type": "kubernetes.io/service-account-token", "data": null})))
 }
 
-const WEBHOOK: &str = "rights.pullcred.io";
+const WEBHOOK: &str = "inject.pullcred.io";
 
-fn webhook() -> Value {
-    json!({
-        "name": WEBHOOK,
-        "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore", "timeoutSeconds": 5,
-        "namespaceSelector": {"matchLabels": {"tests/rights": "served-by-nobody"}},
-        "clientConfig": {"url": "https://127.0.0.1:1/mutate"},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced"}],
-    })
+/// The one entry of the webhook configuration, as it is in the cluster.
+async fn webhook(installed: &Installed) -> Value {
+    let admin = ControlPlane::shared().await.client().await;
+    let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", installed.name);
+    let answer = send(&admin, &get(path)).await.unwrap_or_else(|status| panic!("{}", status.message));
+    let configuration: Value = serde_json::from_str(&answer).unwrap();
+    configuration["webhooks"][0].clone()
 }
 
 fn authority() -> String {
@@ -460,7 +469,5 @@ async fn install() -> Installed {
         send(&admin, &create("/apis/pullcred.io/v1alpha1/clusterpullsecrets", rule.clone())).await.ok()
     })
     .await;
-    let configuration = json!({"metadata": {"name": installed.name}, "webhooks": [webhook()]});
-    put("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations".to_owned(), configuration).await;
     installed
 }

@@ -10,21 +10,61 @@
 {{- end -}}
 
 {{- define "pullcred.labels" -}}
-app.kubernetes.io/name: pullcred
-app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{ include "pullcred.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
-{{/* A copy named like a certificate would make that certificate readable and writable in every namespace. */}}
-{{- define "pullcred.check" -}}
-{{- range list .Values.certificates.tlsSecretName .Values.certificates.caSecretName -}}
-{{- if has . (concat $.Values.rbac.secretNames $.Values.rbac.sourceNames) -}}
-{{- fail (printf "rbac: %s is the Secret of a certificate (certificates.tlsSecretName, caSecretName): copies and sources need another name" .) -}}
+{{/* By which Pods of this release are found. A Deployment's cannot change, so these never do. */}}
+{{- define "pullcred.selector" -}}
+app.kubernetes.io/name: pullcred
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* `global.imageRegistry` takes the place of the registry in `image.repository`; a first part without dot or colon is none. */}}
+{{- define "pullcred.image" -}}
+{{- $repository := .Values.image.repository -}}
+{{- with .Values.global.imageRegistry -}}
+{{- $parts := splitList "/" $repository -}}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) -}}
+{{- $parts = rest $parts -}}
+{{- end -}}
+{{- $repository = printf "%s/%s" . (join "/" $parts) -}}
+{{- end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s%s@%s" $repository (ternary "" (printf ":%s" .Values.image.tag) (empty .Values.image.tag)) .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 {{- end -}}
-{{- if eq .Values.certificates.tlsSecretName .Values.certificates.caSecretName -}}
-{{- fail "certificates: tlsSecretName and caSecretName are the same, and the webhook must not read the authority's key: name two Secrets" -}}
+
+{{/* The names that copies may have, as JSON. A rule that nobody fills (`unmanaged`) has none. */}}
+{{- define "pullcred.secretNames" -}}
+{{- $names := list -}}
+{{- range .Values.pullSecrets -}}
+{{- if not (hasKey (default dict .source) "unmanaged") -}}
+{{- $names = append $names (default .name .secretName) -}}
 {{- end -}}
+{{- end -}}
+{{- concat $names .Values.rbac.secretNames | uniq | toJson -}}
+{{- end -}}
+
+{{/* The Secrets beside pullcred that are sources and not named like a copy, as JSON. */}}
+{{- define "pullcred.sourceNames" -}}
+{{- $names := list -}}
+{{- range .Values.pullSecrets -}}
+{{- $source := default (dict "secretRef" (dict "name" .name)) .source -}}
+{{- with $source.secretRef }}{{ $names = append $names .name }}{{ end -}}
+{{- with $source.googleServiceAccountKey }}{{ $names = append $names .secretRef.name }}{{ end -}}
+{{- end -}}
+{{- $copies := include "pullcred.secretNames" . | fromJsonArray -}}
+{{- $sources := list -}}
+{{- range concat $names .Values.rbac.sourceNames | uniq -}}
+{{- if not (has . $copies) }}{{ $sources = append $sources . }}{{ end -}}
+{{- end -}}
+{{- toJson $sources -}}
 {{- end -}}
