@@ -11,11 +11,13 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::observe::{Seen, about};
 use super::reach::Contact;
 use super::report::Statements;
-use crate::pki::{Certificate, trusts};
+use crate::pki::{BEGINS, Certificate, trusts};
 use crate::rules::Code;
 
-/// Whoever renews at two thirds of a certificate's life has failed for long when less than this part of it is left.
-const LAST_PART: i64 = 10;
+/// Whoever renews at two thirds of a certificate's life has failed for long when less than a tenth of it is left; of a long life,
+/// less than this.
+const LAST_SECONDS: i64 = 30 * DAY;
+const DAY: i64 = 24 * 3600;
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -100,7 +102,7 @@ fn judge_served(
             format!("the webhook serves {shown}: no API server accepts it"),
             RENEW,
         );
-    } else if (end - now.as_second()) * LAST_PART < end - start {
+    } else if end - now.as_second() < last_seconds(start, end) {
         let message = format!("the webhook serves {shown}: it should have been renewed long ago");
         said.wrong(Code::NotRenewed, "certificate", message, RENEW);
     }
@@ -140,6 +142,12 @@ fn judge_served(
     if said.is_fine_since(before) {
         said.fine("certificate", format!("the webhook serves {shown}, which caBundle trusts for `{name}`"));
     }
+}
+
+/// How much may be left of a certificate at which it should have been renewed long ago.
+fn last_seconds(start: i64, end: i64) -> i64 {
+    // Those that we make do not say when their life began.
+    if start == BEGINS { DAY } else { ((end - start) / 10).min(LAST_SECONDS) }
 }
 
 const RENEW: &str = "with certificates.mode managed look at the controller's log, with certManager at its Certificate, with \
@@ -215,4 +223,60 @@ fn named(certificate: &CertificateDer<'_>, now: Timestamp) -> String {
     let subject = parsed.subject().to_string();
     let subject = if subject.is_empty() { "a certificate without subject".to_owned() } else { format!("`{subject}`") };
     format!("{subject} ({when})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::{Family, State};
+    use crate::pki::Authority;
+    use jiff::SignedDuration;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    fn judged(bundle: Option<&str>, served: &str, name: &str, now: Timestamp) -> Vec<String> {
+        let mut said = Statements::of(Family::Certificate);
+        judge_served(bundle.map(chain).as_deref(), &chain(served), name, now, &mut said);
+        let word = |state: &State| match state {
+            State::Fine => "fine".to_owned(),
+            State::Unknown => "unknown".to_owned(),
+            State::Wrong { code, .. } => code.to_string(),
+        };
+        said.into_inner().iter().map(|said| word(&said.state)).collect()
+    }
+
+    /// A certificate that the controller makes, over all of its life and beyond.
+    #[test]
+    fn a_certificate_of_the_controller_is_fine_until_a_day_before_its_end() {
+        let now: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
+        let authority = Authority::make(None, 24 * 365 * HOUR, now).unwrap();
+        let leaf = authority.sign("pullcred webhook", &["w.p.svc".to_owned()], 720 * HOUR, now).unwrap();
+        let other = Authority::make(None, 24 * 365 * HOUR, now).unwrap().certificate().pem();
+        let both = format!("{other}{}", leaf.ca_crt);
+        let at = |hours: i64| now + SignedDuration::from_hours(hours);
+        for (hours, said) in [(0, "fine"), (480, "fine"), (695, "fine"), (697, "PC236"), (719, "PC236"), (721, "PC234")]
+        {
+            assert_eq!(judged(Some(&leaf.ca_crt), &leaf.tls_crt, "w.p.svc", at(hours)), [said], "{hours}");
+        }
+        assert_eq!(judged(Some(&both), &leaf.tls_crt, "w.p.svc", now), ["fine"]);
+        assert_eq!(judged(Some(&other), &leaf.tls_crt, "w.p.svc", now), ["PC233"]);
+        assert_eq!(judged(Some(&other), &leaf.tls_crt, "w.p", at(721)), ["PC234", "PC235", "PC233"]);
+        assert_eq!(judged(Some(&leaf.ca_crt), &leaf.tls_crt, "127.0.0.1", now), ["PC235"]);
+        // Without a bundle nothing is said of trust, and what can be said is.
+        assert_eq!(judged(None, &leaf.tls_crt, "w.p.svc", now), ["unknown"]);
+        assert_eq!(judged(None, &leaf.tls_crt, "w.q.svc", now), ["PC235", "unknown"]);
+    }
+
+    #[test]
+    fn how_late_a_renewal_is_depends_on_the_life() {
+        let days = |days: i64| days * DAY;
+        for (life, last) in [(1, DAY / 10), (30, 3 * DAY), (365, 365 * DAY / 10), (3650, 30 * DAY)] {
+            assert_eq!(last_seconds(1_790_000_000, 1_790_000_000 + days(life)), last.min(LAST_SECONDS), "{life}");
+        }
+    }
 }
