@@ -34,6 +34,8 @@ mod copies_are_there;
 mod copies_of_tokens;
 mod copies_survive;
 mod copies_within_rights;
+mod doctor_finds;
+mod doctor_looks;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod provided;
