@@ -1,27 +1,23 @@
 //! What the webhook serves, against the `caBundle` of the configuration: would the API server accept it, and if not, why.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, RootCertStore};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::observe::{Seen, about};
 use super::reach::Contact;
 use super::report::Statements;
+use crate::pki::{BEGINS, Certificate, trusts};
 use crate::rules::Code;
 
-/// Whoever renews at two thirds of a certificate's life has failed for long when less than this part of it is left.
-const LAST_PART: i64 = 10;
+/// Whoever renews at two thirds of a certificate's life has failed for long when less than a tenth of it is left; of a long life,
+/// less than this.
+const LAST_SECONDS: i64 = 30 * DAY;
+const DAY: i64 = 24 * 3600;
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -91,7 +87,7 @@ fn judge_served(
     now: Timestamp,
     said: &mut Statements,
 ) {
-    let Some((leaf, intermediates)) = chain.split_first() else { return };
+    let Some(leaf) = chain.first() else { return };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
         return said.wrong(Code::NotTrusted, "certificate", "what the webhook serves is no X.509 certificate", RENEW);
     };
@@ -106,7 +102,7 @@ fn judge_served(
             format!("the webhook serves {shown}: no API server accepts it"),
             RENEW,
         );
-    } else if (end - now.as_second()) * LAST_PART < end - start {
+    } else if end - now.as_second() < last_seconds(start, end) {
         let message = format!("the webhook serves {shown}: it should have been renewed long ago");
         said.wrong(Code::NotRenewed, "certificate", message, RENEW);
     }
@@ -123,7 +119,7 @@ fn judge_served(
     let Some(bundle) = bundle else {
         return said.unknown("certificate", format!("whether {shown} is trusted, without a caBundle to compare with"));
     };
-    match trust(bundle, leaf, intermediates, now) {
+    match trust(bundle, chain, now) {
         Trust::Trusted => {}
         Trust::Authority(expired) => said.wrong(
             Code::NotValid,
@@ -148,6 +144,12 @@ fn judge_served(
     }
 }
 
+/// How much may be left of a certificate at which it should have been renewed long ago.
+fn last_seconds(start: i64, end: i64) -> i64 {
+    // Those that we make do not say when their life began.
+    if start == BEGINS { DAY } else { ((end - start) / 10).min(LAST_SECONDS) }
+}
+
 const RENEW: &str = "with certificates.mode managed look at the controller's log, with certManager at its Certificate, with \
                      existingSecret put a new pair into the Secret; the webhook takes it up by itself";
 
@@ -160,55 +162,22 @@ enum Trust {
     Not,
 }
 
-/// Whether the bundle trusts what is served, dates and names of the leaf apart: those are judged by themselves.
-fn trust(
-    bundle: &[CertificateDer<'static>],
-    leaf: &CertificateDer<'static>,
-    intermediates: &[CertificateDer<'static>],
-    now: Timestamp,
-) -> Trust {
-    let of_authority = |authority: &CertificateDer<'static>| {
-        // What is in the bundle itself is trusted, as by Go, whether or not it may sign others.
-        authority == leaf || is_signed(authority, leaf, intermediates)
-    };
+/// Whether the bundle trusts what is served; dates and names of the leaf are judged by themselves.
+fn trust(bundle: &[CertificateDer<'static>], chain: &[CertificateDer<'static>], now: Timestamp) -> Trust {
+    let read = |der: &CertificateDer<'_>| Certificate::from_der(der).ok();
+    let shown: Vec<Certificate> = chain.iter().map_while(read).collect();
     let mut expired = None;
-    for authority in bundle.iter().filter(|authority| of_authority(authority)) {
-        // webpki takes a trust anchor to be valid at any time; Go, and so the API server, does not.
-        if authority == leaf || is_valid(authority, now) {
+    for authority in bundle {
+        let Some(trusted) = read(authority) else { continue };
+        if !trusts(&[trusted], &shown) {
+            continue;
+        }
+        if chain.first() == Some(authority) || is_valid(authority, now) {
             return Trust::Trusted;
         }
         expired = Some(authority.clone());
     }
     expired.map_or(Trust::Not, Trust::Authority)
-}
-
-/// Whether one authority has signed the leaf, perhaps over intermediates.
-fn is_signed(
-    authority: &CertificateDer<'static>,
-    leaf: &CertificateDer<'static>,
-    intermediates: &[CertificateDer<'static>],
-) -> bool {
-    let mut roots = RootCertStore::empty();
-    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
-    if roots.add(authority.clone()).is_err() {
-        return false;
-    }
-    let provider = Arc::new(ring::default_provider());
-    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
-        return false;
-    };
-    // At a moment when the leaf is valid, and for a name that it may not have.
-    let at = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-    let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-    let Ok(name) = ServerName::try_from("pullcred.invalid") else { return false };
-    // The name is looked at last.
-    matches!(
-        verifier.verify_server_cert(leaf, intermediates, &name, &[], at),
-        Ok(_)
-            | Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-            ))
-    )
 }
 
 fn is_valid(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
@@ -254,4 +223,60 @@ fn named(certificate: &CertificateDer<'_>, now: Timestamp) -> String {
     let subject = parsed.subject().to_string();
     let subject = if subject.is_empty() { "a certificate without subject".to_owned() } else { format!("`{subject}`") };
     format!("{subject} ({when})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::{Family, State};
+    use crate::pki::Authority;
+    use jiff::SignedDuration;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    fn judged(bundle: Option<&str>, served: &str, name: &str, now: Timestamp) -> Vec<String> {
+        let mut said = Statements::of(Family::Certificate);
+        judge_served(bundle.map(chain).as_deref(), &chain(served), name, now, &mut said);
+        let word = |state: &State| match state {
+            State::Fine => "fine".to_owned(),
+            State::Unknown => "unknown".to_owned(),
+            State::Wrong { code, .. } => code.to_string(),
+        };
+        said.into_inner().iter().map(|said| word(&said.state)).collect()
+    }
+
+    /// A certificate that the controller makes, over all of its life and beyond.
+    #[test]
+    fn a_certificate_of_the_controller_is_fine_until_a_day_before_its_end() {
+        let now: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
+        let authority = Authority::make(None, 24 * 365 * HOUR, now).unwrap();
+        let leaf = authority.sign("pullcred webhook", &["w.p.svc".to_owned()], 720 * HOUR, now).unwrap();
+        let other = Authority::make(None, 24 * 365 * HOUR, now).unwrap().certificate().pem();
+        let both = format!("{other}{}", leaf.ca_crt);
+        let at = |hours: i64| now + SignedDuration::from_hours(hours);
+        for (hours, said) in [(0, "fine"), (480, "fine"), (695, "fine"), (697, "PC236"), (719, "PC236"), (721, "PC234")]
+        {
+            assert_eq!(judged(Some(&leaf.ca_crt), &leaf.tls_crt, "w.p.svc", at(hours)), [said], "{hours}");
+        }
+        assert_eq!(judged(Some(&both), &leaf.tls_crt, "w.p.svc", now), ["fine"]);
+        assert_eq!(judged(Some(&other), &leaf.tls_crt, "w.p.svc", now), ["PC233"]);
+        assert_eq!(judged(Some(&other), &leaf.tls_crt, "w.p", at(721)), ["PC234", "PC235", "PC233"]);
+        assert_eq!(judged(Some(&leaf.ca_crt), &leaf.tls_crt, "127.0.0.1", now), ["PC235"]);
+        // Without a bundle nothing is said of trust, and what can be said is.
+        assert_eq!(judged(None, &leaf.tls_crt, "w.p.svc", now), ["unknown"]);
+        assert_eq!(judged(None, &leaf.tls_crt, "w.q.svc", now), ["PC235", "unknown"]);
+    }
+
+    #[test]
+    fn how_late_a_renewal_is_depends_on_the_life() {
+        let days = |days: i64| days * DAY;
+        for (life, last) in [(1, DAY / 10), (30, 3 * DAY), (365, 365 * DAY / 10), (3650, 30 * DAY)] {
+            assert_eq!(last_seconds(1_790_000_000, 1_790_000_000 + days(life)), last.min(LAST_SECONDS), "{life}");
+        }
+    }
 }

@@ -203,3 +203,103 @@ fn judge_contact(made: &Made, entry: &MutatingWebhook, about: &str, said: &mut S
 fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::doctor::report::{Family, State};
+
+    fn judged(made: Made, timeout: i32) -> (String, String) {
+        let entry = json!({
+            "name": "inject.pullcred.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": timeout,
+            "clientConfig": {"url": "https://webhook.example/mutate"},
+        });
+        let seen = Observed {
+            entry: Seen::There(serde_json::from_value(entry).unwrap()),
+            service: Seen::Absent,
+            endpoints: Seen::Absent,
+            contact: Contact::Made(made),
+        };
+        let mut said = Statements::of(Family::Connection);
+        judge(&seen, &mut said);
+        let said = said.into_inner().remove(0);
+        let state = match said.state {
+            State::Fine => "fine".to_owned(),
+            State::Unknown => "unknown".to_owned(),
+            State::Wrong { code, .. } => code.to_string(),
+        };
+        (state, said.message)
+    }
+
+    #[test]
+    fn the_step_that_failed_is_named_with_the_times_of_those_before() {
+        let ms = Duration::from_millis;
+        for (step, code) in [
+            (Step::Dns, "PC224"),
+            (Step::Tcp, "PC225"),
+            (Step::Forward, "PC225"),
+            (Step::Tls, "PC226"),
+            (Step::Http, "PC227"),
+        ] {
+            let steps = vec![(Step::Dns, ms(3))];
+            let made = Made { steps, trouble: Some((step, "refused".to_owned())), ..Made::default() };
+            let (state, message) = judged(made, 5);
+            assert_eq!(state, code);
+            assert!(message.contains("refused") && message.contains("DNS 3.0 ms"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_fine_when_it_is_one_and_came_in_time() {
+        let ms = Duration::from_millis;
+        let made = |http, status| Made {
+            steps: vec![(Step::Tcp, ms(1)), (Step::Tls, ms(4)), (Step::Http, ms(http))],
+            answer: Some((status, "{}".to_owned())),
+            ..Made::default()
+        };
+        for (http, status, timeout, said) in [
+            (1, 200, 5, "fine"),
+            (2490, 200, 5, "fine"),
+            (2600, 200, 5, "PC228"),
+            (600, 200, 1, "PC228"),
+            (1, 404, 5, "PC227"),
+            (1, 503, 5, "PC227"),
+        ] {
+            assert_eq!(judged(made(http, status), timeout).0, said, "{http} {status} {timeout}");
+        }
+    }
+
+    #[test]
+    fn the_port_is_the_one_that_the_service_leads_to() {
+        let named: ServiceReference = serde_json::from_value(json!({"name": "w", "namespace": "p"})).unwrap();
+        let service = |ports| serde_json::from_value::<Service>(json!({"spec": {"ports": ports}})).unwrap();
+        let slice = |ports| {
+            let pod = json!({"kind": "Pod", "namespace": "p", "name": "w-0"});
+            let endpoints = json!([{"addresses": ["10.0.0.1"], "targetRef": pod}, {"addresses": ["10.0.0.2"], "conditions": {"ready": false}}]);
+            let slice = json!({"addressType": "IPv4", "metadata": {}, "ports": ports, "endpoints": endpoints});
+            serde_json::from_value::<EndpointSlice>(slice).unwrap()
+        };
+        let two = json!([{"name": "admin", "port": 8080}, {"name": "https", "port": 10250}]);
+        let one = json!([{"port": 10250}]);
+        for (service, slices, port) in [
+            (
+                Some(service(json!([{"name": "https", "port": 443}, {"name": "admin", "port": 8080}]))),
+                slice(two.clone()),
+                Some(10250),
+            ),
+            (Some(service(json!([{"port": 443}]))), slice(one.clone()), Some(10250)),
+            (Some(service(json!([{"name": "https", "port": 8443}]))), slice(two.clone()), None),
+            (None, slice(one), Some(10250)),
+            (None, slice(two), None),
+        ] {
+            let found = endpoints(&named, service.as_ref(), vec![slices]);
+            assert_eq!(
+                found.iter().map(|one| (one.port, one.is_ready)).collect::<Vec<_>>(),
+                [(port, true), (port, false)]
+            );
+            assert_eq!(found[0].pod, Some(("p".to_owned(), "w-0".to_owned())));
+        }
+    }
+}

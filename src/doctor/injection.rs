@@ -11,10 +11,10 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::ENTRY;
 use super::installation::selects;
 use super::observe::{Rules, Seen, about};
 use super::report::Statements;
+use crate::cluster::configuration::ENTRY;
 use crate::image::{ImagePattern, ImageReference};
 use crate::rules::{Code, Labels, Mode, Rule, RuleSet};
 
@@ -232,5 +232,79 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             ),
             _ => said.unknown(about, "is not patched, and whether the webhook is called cannot be told"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::{Family, State};
+
+    fn came(secrets: &[&str], warned: bool) -> Trial {
+        Trial::Came { secrets: secrets.iter().map(|name| (*name).to_owned()).collect(), warned }
+    }
+
+    fn refused(message: &str) -> Trial {
+        Trial::Refused { code: 500, message: message.to_owned() }
+    }
+
+    /// What is said of the Pod: `fine`, `unknown`, or a code.
+    fn judged(wanted: Result<Wanted, String>, patched: Option<Trial>, called: Option<Trial>) -> String {
+        let mut said = Statements::of(Family::Injection);
+        let seen = Observed { namespace: "team".to_owned(), wanted, excluded: Some(false), patched, called };
+        judge(&seen, &mut said);
+        let [said] = &said.into_inner()[..] else { panic!("one statement about one Pod") };
+        match &said.state {
+            State::Fine => "fine".to_owned(),
+            State::Unknown => "unknown".to_owned(),
+            State::Wrong { code, .. } => code.to_string(),
+        }
+    }
+
+    #[test]
+    fn silence_is_told_from_an_answer() {
+        let wanted = || Ok(Wanted { image: "a.io/x".to_owned(), secrets: BTreeSet::from(["regcred".to_owned()]) });
+        let nothing = || Err("no rule serves it".to_owned());
+        let failed =
+            || refused("failed calling webhook \"inject.pullcred.io\": x509: certificate signed by unknown authority");
+        let quota = || refused("exceeded quota");
+        #[rustfmt::skip]
+        let table = [
+            (wanted(), Some(came(&["regcred"], false)),          None,                     "fine"),
+            (wanted(), Some(came(&["other", "regcred"], false)), None,                     "fine"),
+            (wanted(), Some(came(&[], false)),                   Some(came(&[], true)),    "PC261"),
+            (wanted(), Some(came(&["other"], false)),            Some(came(&[], true)),    "PC261"),
+            (wanted(), Some(came(&[], false)),                   Some(came(&[], false)),   "PC262"),
+            (wanted(), Some(failed()),                           None,                     "PC263"),
+            (wanted(), Some(quota()),                            None,                     "unknown"),
+            (wanted(), Some(came(&[], false)),                   Some(quota()),            "unknown"),
+            (nothing(), None,                                    Some(came(&[], true)),    "fine"),
+            (nothing(), None,                                    Some(came(&[], false)),   "PC262"),
+            (nothing(), None,                                    Some(failed()),           "PC263"),
+            (nothing(), None,                                    Some(quota()),            "unknown"),
+            (wanted(), Some(Trial::NoAnswer("gone".to_owned())), None,                     "unknown"),
+        ];
+        for (wanted, patched, called, said) in table {
+            let row = format!("{wanted:?} {patched:?} {called:?}");
+            assert_eq!(judged(wanted, patched, called), said, "{row}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_made_that_the_pattern_covers() {
+        for (pattern, image) in [
+            ("asia.gcr.io", "asia.gcr.io/pullcred-doctor"),
+            ("reg.example.com:5000/team", "reg.example.com:5000/team/pullcred-doctor"),
+            ("*.azurecr.io", "doctor.azurecr.io/pullcred-doctor"),
+            ("docker.io", "docker.io/pullcred-doctor"),
+            ("docker.io/library/nginx", "docker.io/library/nginx/pullcred-doctor"),
+        ] {
+            assert_eq!(covered(&ImagePattern::parse(pattern).unwrap()).as_deref(), Some(image), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn nobody_can_read_the_second_image() {
+        assert!(ImageReference::parse(UNREADABLE).is_err());
     }
 }

@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
-use super::ENTRY;
 use super::observe::{Seen, about, name_label};
 use super::report::Statements;
 use crate::cluster::LEASE;
+use crate::cluster::configuration::ENTRY;
 use crate::rules::{Code, Labels, NAME_LABEL};
 
 /// Longer than this nobody should wait for a Pod: callers such as `kubectl` and controllers have time-outs of their own.

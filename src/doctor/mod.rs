@@ -35,9 +35,6 @@ pub use report::{Family, Report};
 use observe::Look;
 use report::Statements;
 
-/// What the only entry of a webhook configuration is called, for ever.
-const ENTRY: &str = "inject.pullcred.io";
-
 /// Looks at an installation, and judges what is seen by these families of checks.
 ///
 /// # Errors

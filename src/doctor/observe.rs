@@ -23,7 +23,8 @@ use super::connection::Endpoint;
 use super::reach::{Contact, Made};
 use super::report::{Report, State, Statement};
 use super::rights::Need;
-use super::{ENTRY, accounts, certificate, connection, injection, installation, reach, rights, rules};
+use super::{accounts, certificate, connection, injection, installation, reach, rights, rules};
+use crate::cluster::configuration::ENTRY;
 use crate::cluster::definitions;
 use crate::rules::{ClusterPullSecret, Labels, Problem, PullSecret, Rule};
 

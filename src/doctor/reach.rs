@@ -175,7 +175,13 @@ async fn resolve(made: &mut Made, host: &str, port: u16, limit: Duration) -> Opt
 }
 
 async fn connect(made: &mut Made, addresses: &[SocketAddr], target: Target<'_>) {
-    if let Some(stream) = made.step(Step::Tcp, target.limit, TcpStream::connect(addresses)).await {
+    let work = async {
+        let stream = TcpStream::connect(addresses).await?;
+        // Else the body waits for the acknowledgement of the head.
+        stream.set_nodelay(true)?;
+        Ok::<_, std::io::Error>(stream)
+    };
+    if let Some(stream) = made.step(Step::Tcp, target.limit, work).await {
         converse(made, stream, target).await;
     }
 }

@@ -187,7 +187,7 @@ const BAD: Style = AnsiColor::Red.on_default();
 const OPEN: Style = AnsiColor::Yellow.on_default();
 
 /// The longest `about` that the messages behind it are aligned to.
-const WIDEST: usize = 48;
+const WIDEST: usize = 64;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,4 +219,72 @@ impl fmt::Display for Report {
 
 fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report() -> Report {
+        let mut said = Statements::of(Family::Installation);
+        said.fine("Lease pullcred/pullcred-controller", "`one` leads");
+        said.wrong(Code::NoConfiguration, "MutatingWebhookConfiguration pullcred", "is not there", "install it");
+        let mut rights = Statements::of(Family::Rights);
+        rights.unknown("ServiceAccount pullcred/pullcred-webhook", "forbidden");
+        let times = Times {
+            road: "called by its URL".to_owned(),
+            tcp_milliseconds: Some(Duration::from_micros(170)),
+            tls_milliseconds: Some(Duration::from_nanos(2_000_400)),
+            ..Times::default()
+        };
+        Report {
+            name: "pullcred".to_owned(),
+            release_namespace: "pullcred".to_owned(),
+            namespace: "default".to_owned(),
+            wrong: 1,
+            unknown: 1,
+            times: Some(times),
+            checks: said.into_inner().into_iter().chain(rights.into_inner()).collect(),
+        }
+    }
+
+    /// The shape that `docs/doctor.md` promises.
+    #[test]
+    fn json_has_the_documented_shape() {
+        let about = "MutatingWebhookConfiguration pullcred";
+        let wanted = json!({
+            "name": "pullcred", "releaseNamespace": "pullcred", "namespace": "default", "wrong": 1, "unknown": 1,
+            "times": {"road": "called by its URL", "tcpMilliseconds": 0.17, "tlsMilliseconds": 2.0},
+            "checks": [
+                {"family": "installation", "state": "fine", "about": "Lease pullcred/pullcred-controller", "message": "`one` leads"},
+                {"family": "installation", "state": "wrong", "code": "PC201", "mend": "install it", "about": about, "message": "is not there"},
+                {"family": "rights", "state": "unknown", "about": "ServiceAccount pullcred/pullcred-webhook", "message": "forbidden"},
+            ],
+        });
+        assert_eq!(serde_json::to_value(report()).unwrap(), wanted);
+        let not_called = Report { times: None, ..report() };
+        assert_eq!(serde_json::to_value(not_called).unwrap()["times"], json!(null));
+    }
+
+    #[test]
+    fn text_is_aligned_and_says_what_to_do() {
+        let text = anstream::adapter::strip_str(&report().to_string()).to_string();
+        let wanted = "installation\n  \
+            fine     Lease pullcred/pullcred-controller          `one` leads\n  \
+            PC201    MutatingWebhookConfiguration pullcred       is not there\n                                                     mend: install it\n\
+            rights\n  \
+            unknown  ServiceAccount pullcred/pullcred-webhook    forbidden\n\
+            1 finding, and 1 thing unknown. Each code is explained in docs/findings.md.\n";
+        assert_eq!(text, wanted);
+    }
+
+    /// What is unknown is not fine.
+    #[test]
+    fn only_what_is_known_to_be_well_is_fine() {
+        for (wrong, unknown, is_fine) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
+            assert_eq!(Report { wrong, unknown, ..report() }.is_fine(), is_fine);
+        }
+    }
 }

@@ -336,7 +336,7 @@ async fn rules_that_are_not_well_are_recognised() {
     patient.put(RULE, changed).await;
     patient.finds(&only, &["PC246"]).await.unwrap();
     let generation = patient.get(RULE).await["metadata"]["generation"].clone();
-    let ended = json!({"status": {"observedGeneration": generation, "expiresAt": "2026-01-01T00:00:00Z"}});
+    let ended = json!({"status": {"observedGeneration": generation, "expiresAt": "2026-01-01T00:00:00Z", "missed": 0}});
     patient.change(&format!("{RULE}/status"), ended).await;
     patient.finds(&only, &["PC248"]).await.unwrap();
     patient.remove(LEASE).await;

@@ -56,7 +56,7 @@ const ROOMS: &[Room] = &[
         imports: &["image", "rules", "pki", "provision", "cluster", "process"],
         pure_with: None,
     },
-    Room { name: "doctor", imports: &["image", "rules", "cluster"], pure_with: None },
+    Room { name: "doctor", imports: &["image", "rules", "pki", "cluster"], pure_with: None },
     Room {
         name: "cli",
         imports: &["image", "rules", "admission", "pki", "cluster", "process", "webhook", "controller", "doctor"],
