@@ -113,19 +113,18 @@ pub fn chart() -> PathBuf {
 
 /// Runs Helm with these values, and with nothing of the configuration of whoever runs the tests.
 pub fn helm(arguments: &[&str], values: &Value) -> Output {
-    static HELM: LazyLock<PathBuf> = LazyLock::new(build);
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("values.json");
     fs::write(&file, values.to_string()).unwrap();
-    Command::new(&*HELM)
-        .args(arguments)
-        .arg("--values")
-        .arg(&file)
-        .env("HELM_CACHE_HOME", home.path())
-        .env("HELM_CONFIG_HOME", home.path())
-        .env("HELM_DATA_HOME", home.path())
-        .output()
-        .unwrap()
+    helm_at(home.path()).args(arguments).arg("--values").arg(&file).output().unwrap()
+}
+
+/// Helm, which takes this directory for its home.
+pub fn helm_at(home: &Path) -> Command {
+    static HELM: LazyLock<PathBuf> = LazyLock::new(build);
+    let mut command = Command::new(&*HELM);
+    command.envs(["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"].map(|name| (name, home)));
+    command
 }
 
 /// Builds Helm from Go modules: minutes the first time, and not again until its version changes.
