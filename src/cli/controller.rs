@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use kube::Api;
+use kube::{Api, Client};
 use tokio::sync::watch;
 
 use super::Failure;
@@ -14,11 +14,12 @@ use super::webhook::{cut_short, open};
 use crate::cluster::{Cluster, definitions};
 use crate::controller::sources::outside::Outside;
 use crate::controller::sources::plugin::Plugins;
-use crate::controller::{self, Election, Series, Setup};
+use crate::controller::{self, CertificateSeries, Certificates, Election, Series, Setup};
+use crate::pki::rotation::Policy;
 use crate::process::accept::Heartbeat;
 use crate::process::admin::{self, Admin};
 use crate::process::metrics;
-use crate::process::readiness::Readiness;
+use crate::process::readiness::{Condition, Readiness};
 use crate::process::shutdown::{Signals, Stage, stages};
 use crate::process::tasks::{Ended, Tasks};
 use crate::rules::parse_duration;
@@ -26,8 +27,15 @@ use crate::rules::parse_duration;
 /// The shortest lease: renewals need time to travel.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
+/// A shorter soak is none: API servers take a second or two to hear of a new `caBundle`.
+const SHORTEST_SOAK: Duration = Duration::from_secs(1);
+
+/// Longer than anybody wants, and short enough to be written into a certificate.
+const LONGEST_AUTHORITY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The tasks whose ends end the process in good order, one after the other.
 const CONTROLLER: &str = "controller";
+const CERTIFICATES: &str = "certificates";
 const ELECTION: &str = "election";
 
 #[derive(Debug, Args)]
@@ -57,9 +65,57 @@ pub(super) struct Controller {
         requires = "credential_provider_config"
     )]
     credential_provider_bin_dir: Option<PathBuf>,
+    /// Who looks after the webhook's certificate: this process, or somebody else
+    #[arg(long, env = "PULLCRED_CERTIFICATES", value_enum, default_value = "managed")]
+    certificates: Mode,
+    /// Secret that the webhook serves
+    #[arg(long, env = "PULLCRED_TLS_SECRET", value_name = "NAME", default_value = "pullcred-tls")]
+    tls_secret: String,
+    /// Secret of the authority, with its key
+    #[arg(long, env = "PULLCRED_CA_SECRET", value_name = "NAME", default_value = "pullcred-ca")]
+    ca_secret: String,
+    /// Service of the webhook, in the release namespace: what the certificate is for
+    #[arg(long, env = "PULLCRED_SERVICE", value_name = "NAME", default_value = "pullcred-webhook")]
+    service: String,
+    /// Further name or address that the certificate is for, where API servers reach the webhook by a URL. May be given several times
+    #[arg(long, env = "PULLCRED_EXTRA_NAME", value_name = "NAME")]
+    extra_name: Vec<String>,
+    /// Webhook configuration whose caBundle is kept
+    #[arg(long, env = "PULLCRED_WEBHOOK_CONFIGURATION", value_name = "NAME", default_value = "pullcred")]
+    webhook_configuration: String,
+    /// How long an authority lives; another takes over with a third of it left
+    #[arg(long, env = "PULLCRED_CA_LIFETIME", value_name = "DURATION", default_value = "8760h", value_parser = parse_duration)]
+    ca_lifetime: Duration,
+    /// How long a certificate of the webhook lives; it is renewed with a third of it left
+    #[arg(long, env = "PULLCRED_LEAF_LIFETIME", value_name = "DURATION", default_value = "720h", value_parser = parse_duration)]
+    leaf_lifetime: Duration,
+    /// How long a new authority is announced before anything is signed by it: longer than any API server takes to hear of it
+    #[arg(long, env = "PULLCRED_SOAK", value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    soak: Duration,
     /// Certificates in PEM to trust for calls to the outside, besides the bundled web roots
     #[arg(long, env = "PULLCRED_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+}
+
+/// Who looks after the certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// This process: authority, leaf and caBundle.
+    Managed,
+    /// Somebody else: nothing of them is read or written.
+    None,
+}
+
+/// What to look after, when that is to be done.
+struct Managed {
+    tls_secret: String,
+    ca_secret: String,
+    service: String,
+    extra_names: Vec<String>,
+    configuration: String,
+    authority: Duration,
+    leaf: Duration,
+    soak: Duration,
 }
 
 /// What was asked for, read and found good.
@@ -69,6 +125,7 @@ struct Input {
     lease_duration: Duration,
     plugins: Option<Plugins>,
     outside: Outside,
+    certificates: Option<Managed>,
 }
 
 impl Controller {
@@ -86,6 +143,15 @@ impl Controller {
             lease_duration,
             credential_provider_config,
             credential_provider_bin_dir,
+            certificates,
+            tls_secret,
+            ca_secret,
+            service,
+            extra_name,
+            webhook_configuration,
+            ca_lifetime,
+            leaf_lifetime,
+            soak,
             ca_file,
         } = self;
         if lease_duration < SHORTEST_LEASE {
@@ -99,13 +165,77 @@ impl Controller {
             _ => None,
         };
         let outside = Outside::from_environment(ca_file.as_deref()).context("calls to the outside cannot be made")?;
-        Ok(Input { release_namespace, admin_listen, lease_duration, plugins, outside })
+        let managed = Managed {
+            tls_secret,
+            ca_secret,
+            service,
+            extra_names: extra_name,
+            configuration: webhook_configuration,
+            authority: ca_lifetime,
+            leaf: leaf_lifetime,
+            soak,
+        };
+        let certificates = (certificates == Mode::Managed).then(|| managed.checked()).transpose()?;
+        Ok(Input { release_namespace, admin_listen, lease_duration, plugins, outside, certificates })
+    }
+}
+
+impl Managed {
+    /// In the last third of a life there must be time for what replaces it.
+    fn checked(self) -> anyhow::Result<Self> {
+        let Self { authority, leaf, soak, .. } = &self;
+        if *soak < SHORTEST_SOAK {
+            return Err(anyhow!("--soak is shorter than {} s", SHORTEST_SOAK.as_secs()));
+        }
+        if *leaf < *soak * 3 {
+            return Err(anyhow!("--leaf-lifetime is shorter than three times --soak"));
+        }
+        if *authority < *leaf * 2 {
+            return Err(anyhow!("--ca-lifetime is shorter than twice --leaf-lifetime"));
+        }
+        if *authority > LONGEST_AUTHORITY {
+            return Err(anyhow!("--ca-lifetime is longer than 100 years"));
+        }
+        if self.tls_secret == self.ca_secret {
+            return Err(anyhow!(
+                "--tls-secret and --ca-secret name one Secret: the webhook may not read the authority's key"
+            ));
+        }
+        Ok(self)
+    }
+
+    fn look_after(
+        self,
+        client: Client,
+        release_namespace: &str,
+        series: CertificateSeries,
+        condition: Condition,
+    ) -> Certificates {
+        let Self { tls_secret, ca_secret, service, extra_names, configuration, authority, leaf, soak } = self;
+        let namespace = release_namespace;
+        let mut names = vec![
+            format!("{service}.{namespace}.svc"),
+            format!("{service}.{namespace}.svc.cluster.local"),
+            format!("{service}.{namespace}"),
+            service,
+        ];
+        names.extend(extra_names);
+        Certificates {
+            client,
+            release_namespace: namespace.to_owned(),
+            tls_secret,
+            ca_secret,
+            configuration,
+            policy: Policy { authority, leaf, soak, names },
+            series,
+            condition,
+        }
     }
 }
 
 impl Input {
     async fn serve(self) -> Result<(), Failure> {
-        let Self { release_namespace, admin_listen, lease_duration, plugins, outside } = self;
+        let Self { release_namespace, admin_listen, lease_duration, plugins, outside, certificates } = self;
         let mut signals = Signals::take_over().context("cannot wait for signals")?;
         let cluster = Cluster::infer(release_namespace).await.map_err(|error| Failure::Input(error.into()))?;
         let (client, _) = cluster.client()?;
@@ -125,6 +255,12 @@ impl Input {
         };
         let compared = readiness.condition("definitions", "");
         let definitions = definitions::follow(client.clone(), compared);
+        let certificates = certificates.map(|managed| {
+            let condition = readiness.condition("certificates", "");
+            condition.met("not looked at yet");
+            let series = CertificateSeries::register(&mut registry);
+            managed.look_after(client.clone(), &release_namespace, series, condition)
+        });
         let (controller, inbox) = controller::Controller::new(Setup {
             client,
             release_namespace,
@@ -139,6 +275,14 @@ impl Input {
 
         let mut tasks = Tasks::default();
         let stop = shutdown.clone();
+        let mut writers = vec![CONTROLLER];
+        if let Some(certificates) = certificates {
+            let (leading, stop) = (leading.clone(), shutdown.clone());
+            tasks.run_until_asked(CERTIFICATES, async move {
+                certificates.run(leading, stop.reached(Stage::Leaving)).await;
+            });
+            writers.push(CERTIFICATES);
+        }
         tasks.run_until_asked(CONTROLLER, async move {
             controller.run(inbox, leading, stop.reached(Stage::Leaving)).await;
         });
@@ -154,14 +298,16 @@ impl Input {
         tracing::info!(signal, "ending: writes under way are finished, then the lead is released");
         running.missing(format!("{signal} came, the process ends"));
         // The lead goes to another only when nothing of ours is under way any more.
-        for (stage, task) in [(Stage::Leaving, CONTROLLER), (Stage::Draining, ELECTION)] {
+        for (stage, mut left) in [(Stage::Leaving, writers), (Stage::Draining, vec![ELECTION])] {
             ending.enter(stage);
-            tokio::select! {
-                ended = tasks.next_end() => match ended {
-                    Ended::Returned(name) if name == task => {}
-                    ended => return Err(ended.into()),
-                },
-                again = signals.next() => return Err(cut_short(again)),
+            while !left.is_empty() {
+                tokio::select! {
+                    ended = tasks.next_end() => match ended {
+                        Ended::Returned(name) if left.contains(&name) => left.retain(|task| *task != name),
+                        ended => return Err(ended.into()),
+                    },
+                    again = signals.next() => return Err(cut_short(again)),
+                }
             }
         }
         tracing::info!("ended");

@@ -22,8 +22,8 @@ use crate::process::tasks::{Ended, Tasks};
 use crate::process::{files, metrics};
 use crate::rules::{Documents, parse_duration};
 use crate::webhook::{
-    Certificates, Following, FollowingApi, FollowingPair, Limits, LiveRules, PairFiles, PairPaths, Routes, Series,
-    Server, ServingPair, router, tls,
+    Certificates, Following, FollowingApi, FollowingPair, FollowingTrust, Limits, LiveRules, PairFiles, PairPaths,
+    Routes, Series, Server, ServingPair, router, tls,
 };
 
 /// The port that private GKE clusters let the control plane reach on nodes.
@@ -58,13 +58,16 @@ pub(super) struct Webhook {
     /// Directory with a certificate for localhost; made there if missing or expired
     #[arg(long, env = "PULLCRED_DEV_CERTS", value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key"])]
     dev_certs: Option<PathBuf>,
+    /// Webhook configuration that must trust the certificate, if it is there, before the process is ready for the first time
+    #[arg(long, env = "PULLCRED_WEBHOOK_CONFIGURATION", value_name = "NAME")]
+    webhook_configuration: Option<String>,
     /// How long to go on serving after SIGTERM, until every API server has heard of it
     #[arg(long, env = "PULLCRED_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     shutdown_delay: Duration,
 }
 
 /// What to do where there is no cluster.
-const FROM_THE_API: &str = "without --rules PATH, or with --tls-secret, a cluster is needed";
+const FROM_THE_API: &str = "without --rules PATH, or with --tls-secret or --webhook-configuration, a cluster is needed";
 
 /// Whoever asks for what is in the API has found the cluster before.
 const NO_CLUSTER: &str = "no cluster is known";
@@ -76,6 +79,7 @@ struct Input {
     release_namespace: Option<String>,
     listen: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
+    webhook_configuration: Option<String>,
     shutdown_delay: Duration,
 }
 
@@ -109,6 +113,7 @@ impl Webhook {
             tls_cert,
             tls_key,
             dev_certs,
+            webhook_configuration,
             shutdown_delay,
         } = self;
         let rules = if rules.is_empty() { Rules::Api } else { read_rules(rules)? };
@@ -122,7 +127,7 @@ impl Webhook {
                 ));
             }
         };
-        Ok(Input { rules, pair, release_namespace, listen, admin_listen, shutdown_delay })
+        Ok(Input { rules, pair, release_namespace, listen, admin_listen, webhook_configuration, shutdown_delay })
     }
 }
 
@@ -172,6 +177,15 @@ impl Pair {
     }
 }
 
+fn follow_trust(following: FollowingTrust, cluster: Option<&Cluster>, tasks: &mut Tasks) -> Result<(), Failure> {
+    let (out, changes) = mpsc::channel(16);
+    let api = Api::all(cluster.context(NO_CLUSTER)?.client()?.0);
+    let watching = watch(api, named(&following.name), WhenDenied::TryAgain, out, |change| change);
+    tasks.run_until_asked("watch of the webhook configuration", watching);
+    tasks.run("trust", following.follow(changes));
+    Ok(())
+}
+
 fn read_rules(paths: Vec<PathBuf>) -> anyhow::Result<Rules> {
     let files = RuleFiles::read(&paths);
     let documents = files.documents().map_err(|findings| {
@@ -189,10 +203,10 @@ fn read_pair(paths: PairPaths) -> anyhow::Result<Pair> {
 
 impl Input {
     async fn serve(self) -> Result<(), Failure> {
-        let Self { rules, pair, release_namespace, listen, admin_listen, shutdown_delay } = self;
+        let Self { rules, pair, release_namespace, listen, admin_listen, webhook_configuration, shutdown_delay } = self;
         let mut signals = Signals::take_over().context("cannot wait for signals")?;
-        let cluster = match (&rules, &pair) {
-            (Rules::Files { .. }, Pair::Files { .. }) => None,
+        let cluster = match (&rules, &pair, &webhook_configuration) {
+            (Rules::Files { .. }, Pair::Files { .. }, None) => None,
             _ => Some(Cluster::infer(release_namespace).await.context(FROM_THE_API).map_err(Failure::Input)?),
         };
         let listener = open(listen, PORT, "--listen")?;
@@ -224,6 +238,15 @@ impl Input {
             series: series.clone(),
         };
         pair.follow(following, cluster.as_ref(), &mut tasks)?;
+        if let Some(name) = webhook_configuration {
+            let following = FollowingTrust {
+                certificates: Arc::clone(&certificates),
+                condition: readiness.condition("trusted", "not looked at yet"),
+                name,
+                series: series.clone(),
+            };
+            follow_trust(following, cluster.as_ref(), &mut tasks)?;
+        }
         let routes = Routes::new(live, series.clone(), shutdown.clone(), &limits, &mut registry);
         let server = Server {
             tls: tls(certificates)?,

@@ -7,9 +7,11 @@
 //! | `objects` | objects as narrow as they are needed |
 //! | `copies` | writing copies |
 //! | `report` | statuses and events |
+//! | `certificates` | the authority, the leaf and the `caBundle`, in a loop of its own |
 //! | `election` | who leads |
 //! | `sources` | where credentials come from |
 
+mod certificates;
 mod copies;
 mod driver;
 mod election;
@@ -19,6 +21,7 @@ mod rules;
 mod series;
 pub mod sources;
 
+pub use certificates::Certificates;
 pub use driver::{Controller, Setup};
 pub use election::Election;
-pub use series::Series;
+pub use series::{CertificateSeries, Series};

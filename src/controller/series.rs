@@ -27,6 +27,56 @@ label! {
     Error = "error",
 }
 
+label! {
+    /// What of the certificates was written.
+    Put, "what":
+    /// The Secret of the authorities.
+    Authorities = "authorities",
+    /// The Secret that the webhook serves.
+    Leaf = "leaf",
+    /// The `caBundle`.
+    CaBundle = "ca_bundle",
+}
+
+/// The series of the certificates.
+#[derive(Debug, Clone, Default)]
+pub struct CertificateSeries {
+    /// When the newest authority ends.
+    pub(super) authority_ends: Gauge,
+    /// When the leaf in the Secret ends.
+    pub(super) leaf_ends: Gauge,
+    /// How far a rotation is.
+    pub(super) phase: Gauge,
+    /// 1 while the last attempt failed.
+    pub(super) failing: Gauge,
+    /// Writes that were done.
+    pub(super) writes: Counters<Put>,
+}
+
+impl CertificateSeries {
+    /// Registers the series.
+    pub fn register(registry: &mut Registry) -> Self {
+        let series = Self::default();
+        let Self { authority_ends, leaf_ends, phase, failing, writes } = series.clone();
+        let ends = "controller_authority_not_after_timestamp_seconds";
+        registry.register(ends, "When the newest authority ends; 0 while there is none", authority_ends);
+        let ends = "controller_leaf_not_after_timestamp_seconds";
+        registry.register(ends, "When the leaf in the Secret ends; 0 while there is none", leaf_ends);
+        registry.register(
+            "controller_rotation_phase",
+            "0 nothing there yet, 1 settled, 2 a new authority is announced, 3 it signs and the old one is still trusted",
+            phase,
+        );
+        registry.register(
+            "controller_certificates_failing",
+            "1 while certificates or caBundle cannot be looked after",
+            failing,
+        );
+        registry.register("controller_certificate_writes", "Writes of certificates and caBundle", writes);
+        series
+    }
+}
+
 /// The series of the controller.
 #[derive(Debug, Clone, Default)]
 pub struct Series {

@@ -23,7 +23,7 @@ use tokio::time::interval;
 use super::Series;
 use crate::cluster::Change;
 use crate::cluster::objects::{meta, narrow};
-use crate::pki::{Facts, Validity};
+use crate::pki::{Certificate, Facts, Validity};
 use crate::process::files;
 use crate::process::readiness::{Condition, State};
 
@@ -115,6 +115,11 @@ impl ServingPair {
         }
     }
 
+    /// Its chain, leaf first.
+    pub(super) fn chain(&self) -> Vec<Certificate> {
+        self.certified.cert.iter().filter_map(|certificate| Certificate::from_der(certificate).ok()).collect()
+    }
+
     /// Whether its certificate is valid now.
     pub fn validity(&self) -> Validity {
         self.facts.validity(Timestamp::now())
@@ -130,6 +135,11 @@ impl Certificates {
     /// Serves this pair from now on.
     pub fn serve(&self, pair: ServingPair) {
         self.0.store(Some(Arc::new(pair)));
+    }
+
+    /// What is served now.
+    pub(super) fn now(&self) -> Option<Arc<ServingPair>> {
+        self.0.load_full()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The HTTPS server of `pullcred webhook`.
 //!
 //! `connection` turns an accepted socket into requests, `routes` answers them from the current `snapshot` of the rules within
-//! the `limits`. `certificate` is what the socket shows, `handshake` what is told when a caller does not like it. None of it
+//! the `limits`. `certificate` is what the socket shows, `trust` whether the API server trusts it, `handshake` what is told when a caller does not like it. None of it
 //! waits for anything but its own socket, and a request takes no lock.
 
 mod budget;
@@ -17,6 +17,7 @@ mod series;
 mod server;
 mod snapshot;
 mod status;
+mod trust;
 
 pub use certificate::{Certificates, FollowingPair, PairError, PairFiles, PairPaths, ServingPair, TlsSecret};
 pub use follow::Following;
@@ -26,3 +27,4 @@ pub use routes::{Routes, router};
 pub use series::Series;
 pub use server::{Server, tls};
 pub use snapshot::{LiveRules, Snapshot};
+pub use trust::FollowingTrust;

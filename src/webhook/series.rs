@@ -33,6 +33,7 @@ pub struct Series {
     pub(super) certificate_not_after: Gauge,
     pub(super) certificate_rejected: Gauge,
     pub(super) certificate_rejections: Counter,
+    pub(super) certificate_trusted: Gauge,
     pub(super) rules: Gauge,
     pub(super) rule_findings: Gauge,
     pub(super) rule_rejections: Counter,
@@ -72,6 +73,11 @@ impl Series {
                 registry,
                 "certificate_rejections",
                 "Changes of the pair that were rejected",
+            ),
+            certificate_trusted: gauge(
+                registry,
+                "certificate_trusted",
+                "1 while the caBundle of --webhook-configuration trusts the certificate that is served",
             ),
             rules: gauge(registry, "rules", "Rules in force"),
             rule_findings: gauge(

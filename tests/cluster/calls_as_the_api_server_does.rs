@@ -10,7 +10,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::api::{Api, PostParams};
-use pullcred::pki::{Development, make_development};
+use pullcred::pki::{Leaf, make_development};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,7 +46,7 @@ type Script = Vec<Act>;
 /// A webhook that follows a script once it is told to begin, and admits everything before.
 pub(super) struct Scripted {
     port: u16,
-    certificate: Development,
+    certificate: Leaf,
     script: Script,
     begun: AtomicBool,
     /// The body of the last request.

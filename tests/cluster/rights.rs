@@ -51,6 +51,8 @@ async fn the_webhook_reads_rules_and_its_certificate_and_nothing_else() {
     let beside = |what: &str| format!("/api/v1/namespaces/{RELEASE}/{what}");
     let team = |what: &str| format!("/api/v1/namespaces/{TEAM}/{what}");
     let rules = |what: &str| format!("/apis/pullcred.io/v1alpha1/{what}");
+    let admission = |what: &str| format!("/apis/admissionregistration.k8s.io/v1/{what}");
+    let name = &installed.name;
     #[rustfmt::skip]
     let table = [
         (get(rules("clusterpullsecrets")),                                        Allowed),
@@ -80,7 +82,14 @@ async fn the_webhook_reads_rules_and_its_certificate_and_nothing_else() {
         (get("/api/v1/pods"),                                                     Rbac),
         (create(team("pods"), json!({"metadata": {"name": "p"}})),                Rbac),
         (create(beside(&format!("serviceaccounts/{RELEASE}-controller/token")), json!({})), Rbac),
-        (get("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"), Rbac),
+        (get(admission("mutatingwebhookconfigurations")),                          Rbac),
+        (watch(admission("mutatingwebhookconfigurations?")),                       Rbac),
+        (get(admission("mutatingwebhookconfigurations/another")),                  Rbac),
+        (get(admission(&format!("mutatingwebhookconfigurations/{name}"))),         Allowed),
+        (get(admission(&format!("mutatingwebhookconfigurations?fieldSelector=metadata.name={name}"))), Allowed),
+        (watch(admission(&format!("mutatingwebhookconfigurations?fieldSelector=metadata.name={name}&"))), Allowed),
+        (patch(admission(&format!("mutatingwebhookconfigurations/{name}")), json!({})), Rbac),
+        (delete(admission(&format!("mutatingwebhookconfigurations/{name}"))),       Rbac),
     ];
     check(&installed.webhook.client().await, &table).await;
 }

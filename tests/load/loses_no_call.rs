@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pullcred::pki::{Development, make_development};
+use pullcred::pki::{Leaf, make_development};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -27,7 +27,7 @@ const CALLS_PER_SECOND: u32 = 500;
 struct Mounted {
     directory: tempfile::TempDir,
     /// Pairs that take turns, all of whose authorities are in the `caBundle`.
-    pairs: Vec<Development>,
+    pairs: Vec<Leaf>,
 }
 
 impl Mounted {

@@ -17,7 +17,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts it with the rights of this kubeconfig, and waits until it has listed what is there.
+    /// Starts it with the rights of this kubeconfig, looking after certificates only where the arguments name a webhook configuration, and waits until it has listed what is there.
     pub async fn start(kubeconfig: &Path, release_namespace: &str, arguments: &[&str]) -> Self {
         let mut controller = Self::spawn(kubeconfig, release_namespace, arguments);
         wait_for("the controller to be ready", Duration::from_secs(20), async || {
@@ -34,10 +34,13 @@ impl Controller {
         let directory = tempfile::tempdir().unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let admin_port = free_port();
+        let managed = arguments.contains(&"--webhook-configuration");
+        let certificates = if managed { "managed" } else { "none" };
         let process = Command::new(env!("CARGO_BIN_EXE_pullcred"))
             .arg("controller")
             .args(["--release-namespace", release_namespace, "--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log-format", "json", "--log-level", "info,pullcred=debug"])
+            .args(["--certificates", certificates])
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
