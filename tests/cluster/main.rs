@@ -19,7 +19,12 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod chart_admission;
+mod chart_certificates;
+mod chart_network;
 mod chart_renders;
+mod chart_values;
+mod chart_workloads;
 mod cluster;
 mod copies_are_in_time;
 mod copies_are_there;

@@ -106,6 +106,29 @@ pub fn render(release: &str, namespace: &str, values: &Value) -> Result<Vec<Valu
     Ok(serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap()).unwrap())
 }
 
+/// The object of a kind and name among those that were rendered.
+pub fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// The files of values that every object is looked at with, and the examples, by their names.
+pub fn value_files() -> Vec<(String, Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries =
+        ["tests/chart/values", "examples/values"].map(|directory| fs::read_dir(root.join(directory)).unwrap());
+    let mut files: Vec<PathBuf> = entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: &PathBuf| serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    files.iter().map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), read(path))).collect()
+}
+
+/// The values of one of these files.
+pub fn values_of(name: &str) -> Value {
+    let found = value_files().into_iter().find(|(file, _)| file == name);
+    found.unwrap_or_else(|| panic!("no file of values {name}")).1
+}
+
 /// Where the chart is.
 pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/pullcred")

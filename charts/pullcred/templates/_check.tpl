@@ -78,7 +78,7 @@
 {{- if and .Values.networkPolicy.apiServerCIDRs (not .Values.networkPolicy.enabled) -}}
 {{- fail "networkPolicy: apiServerCIDRs does nothing while enabled is false: change one of them" -}}
 {{- end -}}
-{{- $own := concat (keys (include "pullcred.labels" (merge (dict "Values" (dict "labels" dict)) .) | fromYaml)) (list "app.kubernetes.io/component") -}}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" -}}
 {{- range $value, $labels := dict "labels" .Values.labels "webhook.podLabels" .Values.webhook.podLabels "controller.podLabels" .Values.controller.podLabels "metrics.serviceMonitor.labels" .Values.metrics.serviceMonitor.labels "metrics.prometheusRule.labels" .Values.metrics.prometheusRule.labels -}}
 {{- range $key, $_ := $labels -}}
 {{- if has $key $own -}}
