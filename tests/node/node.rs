@@ -42,7 +42,8 @@ pub struct Node {
 
 /// A variable of the environment without which there is nothing to test.
 fn given(name: &str, what: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: it names {what}. CONTRIBUTING.md says how these tests are run"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: it names {what}. CONTRIBUTING.md says how these tests are run"))
 }
 
 impl Node {
@@ -62,7 +63,10 @@ impl Node {
         Self {
             client,
             image: given("PULLCRED_TEST_IMAGE", "the image of pullcred, which nodes pull without a credential"),
-            private_image: given("PULLCRED_TEST_PRIVATE_IMAGE", "the image of pullcred in a registry that demands a password"),
+            private_image: given(
+                "PULLCRED_TEST_PRIVATE_IMAGE",
+                "the image of pullcred in a registry that demands a password",
+            ),
             user: given("PULLCRED_TEST_REGISTRY_USER", "who may pull from that registry"),
             password: given("PULLCRED_TEST_REGISTRY_PASSWORD", "the password of PULLCRED_TEST_REGISTRY_USER"),
             _turn: turn,

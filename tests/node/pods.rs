@@ -62,7 +62,8 @@ pub async fn are_refused(node: &Node, namespace: &str, way: Way) {
         let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
         let is_refused = |pod: &Pod| {
             of(&events, pod).filter_map(|event| event.message.as_deref()).any(|message| {
-                message.contains(&node.private_image) && UNKNOWN_TO_THE_REGISTRY.iter().any(|word| message.contains(word))
+                message.contains(&node.private_image)
+                    && UNKNOWN_TO_THE_REGISTRY.iter().any(|word| message.contains(word))
             })
         };
         let all = pods.iter().all(|pod| is_not_pulled(pod) && is_refused(pod));

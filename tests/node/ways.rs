@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde::Serialize;
@@ -68,14 +68,17 @@ impl Way {
                 create::<Pod>(node, &namespace, pod).await;
             }
             Self::Deployment => create::<Deployment>(node, &namespace, deployment(image, self.pods())).await,
-            Self::Job => create::<Job>(node, &namespace, json!({"metadata": {"name": "app"}, "spec": job(image)})).await,
+            Self::Job => {
+                create::<Job>(node, &namespace, json!({"metadata": {"name": "app"}, "spec": job(image)})).await
+            }
             Self::CronJob => {
                 let spec = json!({"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job(image)}});
                 create::<CronJob>(node, &namespace, json!({"metadata": {"name": "app"}, "spec": spec})).await;
             }
             Self::ImageVolume => {
                 let mut pod = pod(serving(&node.image));
-                pod["spec"]["volumes"] = json!([{"name": "private", "image": {"reference": image, "pullPolicy": "Always"}}]);
+                pod["spec"]["volumes"] =
+                    json!([{"name": "private", "image": {"reference": image, "pullPolicy": "Always"}}]);
                 pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "private", "mountPath": "/private"}]);
                 create::<Pod>(node, &namespace, pod).await;
             }
@@ -87,7 +90,10 @@ impl Way {
     pub async fn end(self, node: &Node, namespace: &str) {
         if self == Self::CronJob {
             let suspended = json!({"spec": {"suspend": true}});
-            node.api::<CronJob>(namespace).patch("app", &PatchParams::default(), &Patch::Merge(suspended)).await.unwrap();
+            node.api::<CronJob>(namespace)
+                .patch("app", &PatchParams::default(), &Patch::Merge(suspended))
+                .await
+                .unwrap();
         }
     }
 }
@@ -161,7 +167,11 @@ async fn just_before_the_minute() {
 
 async fn create<K>(node: &Node, namespace: &str, object: Value)
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
 {
     let object: K = serde_json::from_value(object).unwrap();
     node.api::<K>(namespace).create(&PostParams::default(), &object).await.unwrap();
