@@ -13,6 +13,7 @@
 //! | [`cluster`] | the Kubernetes API as both processes read it | no |
 //! | [`webhook`] | the HTTPS server | no |
 //! | [`controller`] | carrying plans out: the copies, and where their credentials come from | no |
+//! | [`doctor`] | what is wrong with an installation, and how to mend it | no |
 //! | [`cli`] | the commands | no |
 //!
 //! A pure room knows no clock, environment, file, socket, runtime or log: what it needs comes in as an argument.
@@ -24,6 +25,7 @@ pub mod admission;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
+pub mod doctor;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod image;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]

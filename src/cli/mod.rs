@@ -2,6 +2,7 @@
 
 mod controller;
 mod dev_certs;
+mod doctor;
 mod generate;
 mod match_images;
 mod oracle;
@@ -47,6 +48,8 @@ enum Command {
     Controller(controller::Controller),
     /// Say which rules and which credentials cover an image, in order, and what nearly does
     Match(match_images::Match),
+    /// Say what is wrong with an installation, and how to mend it
+    Doctor(doctor::Doctor),
     /// Make files: definitions for the Kubernetes API, certificates, completions, a manual page
     #[command(subcommand)]
     Generate(generate::Generate),
@@ -90,6 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Webhook(webhook) => webhook.run(),
             Command::Controller(controller) => controller.run(),
             Command::Match(images) => images.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Generate(generate) => generate.run(),
             Command::Oracle => {
                 oracle::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock())).map_err(Failure::Input)

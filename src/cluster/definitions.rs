@@ -29,7 +29,7 @@ const APPLY: &str = "apply what `pullcred generate crds` of this version prints"
 
 /// How the cluster's definitions compare to those of this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Compared {
+pub(crate) enum Compared {
     /// All that this program knows is there. What is newer is no harm.
     Equal,
     /// The API does not know our kinds.
@@ -67,7 +67,8 @@ pub async fn follow(client: Client, condition: Condition) -> Infallible {
     }
 }
 
-fn words(compared: &Compared) -> String {
+/// How they compare, as the end of a sentence about the definitions.
+pub(crate) fn words(compared: &Compared) -> String {
     match compared {
         Compared::Equal => "are as new as this version".to_owned(),
         Compared::Absent => format!("of pullcred.io/v1alpha1 are absent: {APPLY}"),
@@ -80,7 +81,8 @@ fn words(compared: &Compared) -> String {
     }
 }
 
-async fn compare(client: &Client) -> Result<Compared, kube::Error> {
+/// Compares them once.
+pub(crate) async fn compare(client: &Client) -> Result<Compared, kube::Error> {
     let request = Request::get("/openapi/v3/apis/pullcred.io/v1alpha1").body(Vec::new());
     match client.request::<Value>(request.map_err(kube::Error::HttpError)?).await {
         Ok(served) => Ok(against(&served["components"]["schemas"])),

@@ -19,3 +19,6 @@ mod watch;
 pub use client::{Cluster, Unknown};
 pub use listing::Listing;
 pub use watch::{Change, Trouble, WhenDenied, named, watch};
+
+/// The Lease, in the release namespace, of the controller that leads.
+pub(crate) const LEASE: &str = "pullcred-controller";

@@ -13,10 +13,8 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use tokio::sync::watch;
 
+use crate::cluster::LEASE;
 use crate::process::logs::Seldom;
-
-/// The Lease in the release namespace.
-const LEASE: &str = "pullcred-controller";
 
 /// One candidate for the lead.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::certificate::Certificate;
 
 /// Every certificate is valid from the first second of 2020 on. When it was made is nobody's business but ours, and one that was made
 /// by a clock which was ahead is then valid by all others, too.
-const BEGINS: i64 = 1_577_836_800;
+pub const BEGINS: i64 = 1_577_836_800;
 
 /// The cryptography refused; there is nothing that a person could do otherwise.
 #[derive(Debug, thiserror::Error)]

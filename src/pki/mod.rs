@@ -15,7 +15,7 @@ mod development;
 mod facts;
 pub mod rotation;
 
-pub use authority::{Authority, Leaf, MakeError};
+pub use authority::{Authority, BEGINS, Leaf, MakeError};
 pub use certificate::{Certificate, trusts};
 pub use development::{make_development, was_made_here};
 pub use facts::{Facts, NotACertificate, Validity};

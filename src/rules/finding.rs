@@ -59,6 +59,82 @@ codes! {
     ImageReference = "PC101",
     /// What came as a review does not hold a Pod that can be read.
     NotAPodReview = "PC102",
+    /// There is no webhook configuration.
+    NoConfiguration = "PC201",
+    /// The configuration has not exactly the one entry that it should have.
+    Entry = "PC202",
+    /// The webhook is called for more than new Pods.
+    CalledForMore = "PC203",
+    /// The webhook is not called for new Pods.
+    NotCalledForPods = "PC204",
+    /// The webhook is called for Pods that it, or the cluster, needs to come back.
+    OwnNamespace = "PC205",
+    /// The API server waits for the webhook longer than is sensible.
+    TimeOut = "PC206",
+    /// Pods are refused when the webhook is away, and it has too few replicas for that.
+    FewReplicas = "PC207",
+    /// Pods are refused when the webhook is away, and nothing keeps a drain from taking all replicas.
+    NoDisruptionBudget = "PC208",
+    /// The webhook is not called again for what other webhooks add to a Pod.
+    NotCalledAgain = "PC209",
+    /// No controller leads.
+    NobodyLeads = "PC210",
+    /// A policy that binds the controller is missing, or does not bind.
+    Policy = "PC211",
+    /// An identity lacks a right.
+    Rights = "PC212",
+    /// There is no Service.
+    NoService = "PC221",
+    /// The Service has not the port that the configuration names.
+    ServicePort = "PC222",
+    /// No webhook Pod behind the Service is ready.
+    NoEndpoint = "PC223",
+    /// The webhook's host has no address.
+    Dns = "PC224",
+    /// No connection to the webhook comes about.
+    Tcp = "PC225",
+    /// What listens there does not finish a TLS handshake.
+    Tls = "PC226",
+    /// What listens there does not answer a review.
+    Http = "PC227",
+    /// The webhook answers, but slowly.
+    Slow = "PC228",
+    /// The `caBundle` is empty.
+    NoBundle = "PC231",
+    /// The `caBundle` holds what cannot be read.
+    BadBundle = "PC232",
+    /// The `caBundle` does not trust the certificate that is served.
+    NotTrusted = "PC233",
+    /// The certificate, or the authority that signed it, is not valid now.
+    NotValid = "PC234",
+    /// The certificate is not for the name that the API server calls.
+    WrongName = "PC235",
+    /// The certificate should have been renewed.
+    NotRenewed = "PC236",
+    /// The cluster does not know the kinds of our rules.
+    NoDefinitions = "PC241",
+    /// The definitions of our rules are older than the program.
+    OldDefinitions = "PC242",
+    /// There are no rules.
+    NoRules = "PC243",
+    /// A rule is not valid, and is skipped.
+    InvalidRule = "PC244",
+    /// The controller says that a rule is not ready.
+    NotReady = "PC245",
+    /// The controller has said nothing about a rule as it is now.
+    NotObserved = "PC246",
+    /// Pods were created without the reference that a rule gives.
+    MissedPods = "PC247",
+    /// The credential in the copies of a rule has ended.
+    CredentialEnded = "PC248",
+    /// A `ServiceAccount` refuses Pods with the pull secrets that they get.
+    MountableSecrets = "PC251",
+    /// The webhook is called, and gives a Pod other references than the rules say.
+    NotPatched = "PC261",
+    /// The API server does not get an answer from the webhook.
+    NotCalled = "PC262",
+    /// The API server refuses a Pod because of the webhook.
+    CallFailed = "PC263",
 }
 
 impl fmt::Display for Code {

@@ -19,6 +19,7 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod chart_accepted;
 mod chart_admission;
 mod chart_certificates;
 mod chart_network;
@@ -31,6 +32,8 @@ mod copies_are_there;
 mod copies_of_tokens;
 mod copies_survive;
 mod copies_within_rights;
+mod doctor_finds;
+mod doctor_looks;
 mod kubelet_oracle;
 mod pods_get_their_secrets;
 mod provided;

@@ -56,9 +56,10 @@ const ROOMS: &[Room] = &[
         imports: &["image", "rules", "pki", "provision", "cluster", "process"],
         pure_with: None,
     },
+    Room { name: "doctor", imports: &["image", "rules", "pki", "cluster"], pure_with: None },
     Room {
         name: "cli",
-        imports: &["image", "rules", "admission", "pki", "cluster", "process", "webhook", "controller"],
+        imports: &["image", "rules", "admission", "pki", "cluster", "process", "webhook", "controller", "doctor"],
         pure_with: None,
     },
 ];

@@ -15,6 +15,7 @@ mod answers_over_https;
 mod callers_that_are_slow_or_gone;
 mod credential_providers;
 mod credentials;
+mod doctor_without_a_cluster;
 mod ends_in_good_order;
 mod finding_codes;
 mod follows_its_files;

@@ -47,6 +47,12 @@ impl Identity {
     }
 }
 
+/// A control plane for the tests that make definitions and rules of the whole cluster.
+pub async fn plane() -> &'static ControlPlane {
+    static PLANE: tokio::sync::OnceCell<ControlPlane> = tokio::sync::OnceCell::const_new();
+    PLANE.get_or_init(ControlPlane::own).await
+}
+
 /// Installs the chart into a namespace, which is made when it is not there, and waits until its policies are in force.
 /// Later calls for the same namespace upgrade it. Nobody serves its webhook, so only namespaces with the label `tests/chart` and
 /// the release's name are shown to it: the API server would wait for it wherever Pods are created.

@@ -159,7 +159,8 @@ impl ControlPlane {
                 format!("--cert-dir={}", file("certs")),
                 format!("--token-auth-file={}", file("tokens")),
                 "--authorization-mode=RBAC".to_owned(),
-                "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+                // Of both families, for Services that ask for them.
+                "--service-cluster-ip-range=10.0.0.0/24,fd00:10::/112".to_owned(),
                 "--endpoint-reconciler-type=none".to_owned(),
                 "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
                 format!("--service-account-key-file={}", file("service-account.pub")),
