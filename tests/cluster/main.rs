@@ -23,6 +23,8 @@ mod certificates_look_after_themselves;
 mod chart_accepted;
 mod chart_admission;
 mod chart_certificates;
+mod chart_installs;
+mod chart_metrics;
 mod chart_network;
 mod chart_renders;
 mod chart_values;
