@@ -30,7 +30,7 @@ async fn apply(client: &Client, object: &Value, manager: &str, dry_run: bool) ->
 }
 
 /// The definitions of our own and of others.
-async fn definitions(client: &Client) {
+pub(super) async fn definitions(client: &Client) {
     let own: Vec<Value> =
         serde_saphyr::from_multiple(&std::fs::read_to_string(chart().join("crds/crds.yaml")).unwrap()).unwrap();
     let foreign: Vec<Value> = serde_saphyr::from_multiple(include_str!("../chart/foreign-crds.yaml")).unwrap();
@@ -46,7 +46,7 @@ async fn definitions(client: &Client) {
     }
 }
 
-async fn namespace(client: &Client, name: &str, labels: Value) {
+pub(super) async fn namespace(client: &Client, name: &str, labels: Value) {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
     apply(client, &namespace, "tests", false).await.unwrap();
 }

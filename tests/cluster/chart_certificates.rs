@@ -36,6 +36,7 @@ fn the_controller_manages_certificates_and_the_chart_renders_no_ca_bundle() {
         "--webhook-configuration=pullcred",
         "--ca-lifetime=8760h",
         "--leaf-lifetime=720h",
+        "--soak=10m",
     ] {
         assert!(args.contains(&wanted.to_owned()), "{wanted}: {args:?}");
     }

@@ -22,6 +22,8 @@ mod calls_as_the_api_server_does;
 mod chart_accepted;
 mod chart_admission;
 mod chart_certificates;
+mod chart_installs;
+mod chart_metrics;
 mod chart_network;
 mod chart_renders;
 mod chart_values;

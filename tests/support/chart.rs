@@ -1,4 +1,4 @@
-//! The chart, rendered and installed by the real Helm, and the two identities that it makes.
+//! The chart, rendered and installed by the real Helm, and the identities that it makes.
 //!
 //! Helm is built from `tests/chart` (Go) when it is not under `target/` yet.
 
@@ -27,8 +27,6 @@ pub struct Installed {
     pub name: String,
     pub webhook: Identity,
     pub controller: Identity,
-    // Holds the kubeconfigs.
-    _directory: tempfile::TempDir,
 }
 
 /// One of the chart's `ServiceAccount`s, with a real token of an hour.
@@ -37,9 +35,25 @@ pub struct Identity {
     pub kubeconfig: PathBuf,
     /// As the API server names it.
     pub user: String,
+    // Holds the kubeconfig.
+    _directory: tempfile::TempDir,
 }
 
 impl Identity {
+    /// A token for an account that is there.
+    pub async fn of(plane: &ControlPlane, namespace: &str, account: &str) -> Self {
+        let accounts: Api<ServiceAccount> = Api::namespaced(plane.client().await, namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let token = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = directory.path().join("kubeconfig");
+        fs::write(&kubeconfig, plane.kubeconfig_of(&token.status.unwrap().token, namespace)).unwrap();
+        Self { kubeconfig, user: format!("system:serviceaccount:{namespace}:{account}"), _directory: directory }
+    }
+
     pub async fn client(&self) -> Client {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
@@ -57,7 +71,6 @@ pub async fn plane() -> &'static ControlPlane {
 /// Later calls for the same namespace upgrade it. Nobody serves its webhook, so only namespaces with the label `tests/chart` and
 /// the release's name are shown to it: the API server would wait for it wherever Pods are created.
 pub async fn apply(plane: &ControlPlane, namespace: &str, values: &Value) -> Installed {
-    let directory = tempfile::tempdir().unwrap();
     let chart = chart();
     let kubeconfig = plane.kubeconfig.to_str().unwrap();
     let arguments =
@@ -67,23 +80,11 @@ pub async fn apply(plane: &ControlPlane, namespace: &str, values: &Value) -> Ins
     let output = helm(&[&arguments[..], &[namespace, chart.to_str().unwrap()]].concat(), &values);
     assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
 
-    let admin = plane.client().await;
     let name = if namespace.contains("pullcred") { namespace.to_owned() } else { format!("{namespace}-pullcred") };
-    let identity = async |component: &str| {
-        let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
-        let account = format!("{name}-{component}");
-        let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() },
-            ..TokenRequest::default()
-        };
-        let token = accounts.create_token_request(&account, &PostParams::default(), &request).await.unwrap();
-        let kubeconfig = directory.path().join(component);
-        fs::write(&kubeconfig, plane.kubeconfig_of(&token.status.unwrap().token, namespace)).unwrap();
-        Identity { kubeconfig, user: format!("system:serviceaccount:{namespace}:{account}") }
-    };
+    let identity = async |component: &str| Identity::of(plane, namespace, &format!("{name}-{component}")).await;
     let (webhook, controller) = (identity("webhook").await, identity("controller").await);
     wait_for_the_policies(&controller.client().await, namespace).await;
-    Installed { namespace: namespace.to_owned(), name, webhook, controller, _directory: directory }
+    Installed { namespace: namespace.to_owned(), name, webhook, controller }
 }
 
 /// The API server reads new policies a second or so after they were made; until then they refuse nothing. Where RBAC gives
@@ -140,16 +141,20 @@ pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/pullcred")
 }
 
-/// Runs Helm with these values, and with nothing of the configuration of whoever runs the tests.
+/// Runs Helm with these values.
 pub fn helm(arguments: &[&str], values: &Value) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("values.json");
+    fs::write(&file, values.to_string()).unwrap();
+    bare_helm(&[arguments, &["--values", file.to_str().unwrap()]].concat())
+}
+
+/// Runs Helm as it is told, with nothing of the configuration of whoever runs the tests.
+pub fn bare_helm(arguments: &[&str]) -> Output {
     static HELM: LazyLock<PathBuf> = LazyLock::new(build);
     let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("values.json");
-    fs::write(&file, values.to_string()).unwrap();
     Command::new(&*HELM)
         .args(arguments)
-        .arg("--values")
-        .arg(&file)
         .env("HELM_CACHE_HOME", home.path())
         .env("HELM_CONFIG_HOME", home.path())
         .env("HELM_DATA_HOME", home.path())

@@ -17,9 +17,21 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts it with the rights of this kubeconfig, looking after certificates only where the arguments name a webhook configuration, and waits until it has listed what is there.
+    /// Starts it with the rights of this kubeconfig, looking after certificates only where the arguments name a webhook
+    /// configuration, and waits until it has listed what is there.
     pub async fn start(kubeconfig: &Path, release_namespace: &str, arguments: &[&str]) -> Self {
-        let mut controller = Self::spawn(kubeconfig, release_namespace, arguments);
+        Self::spawn(kubeconfig, release_namespace, arguments).ready().await
+    }
+
+    /// Starts it with exactly the arguments of a container, but for the address of its admin port, and waits until it is ready.
+    pub async fn as_in(container: &[String], kubeconfig: &Path) -> Self {
+        let admin_port = free_port();
+        let arguments = super::program::listening(container, &[("--admin-listen", admin_port)]);
+        Self::run(Command::new(env!("CARGO_BIN_EXE_pullcred")).args(arguments), kubeconfig, admin_port).ready().await
+    }
+
+    async fn ready(self) -> Self {
+        let mut controller = self;
         wait_for("the controller to be ready", Duration::from_secs(20), async || {
             if let Some(status) = controller.process.try_wait().unwrap() {
                 panic!("the controller ended with {status}:\n{}", controller.log());
@@ -31,17 +43,23 @@ impl Controller {
     }
 
     fn spawn(kubeconfig: &Path, release_namespace: &str, arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = File::create(directory.path().join("log")).unwrap();
         let admin_port = free_port();
         let managed = arguments.contains(&"--webhook-configuration");
         let certificates = if managed { "managed" } else { "none" };
-        let process = Command::new(env!("CARGO_BIN_EXE_pullcred"))
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pullcred"));
+        program
             .arg("controller")
             .args(["--release-namespace", release_namespace, "--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log-format", "json", "--log-level", "info,pullcred=debug"])
             .args(["--certificates", certificates])
-            .args(arguments)
+            .args(arguments);
+        Self::run(&mut program, kubeconfig, admin_port)
+    }
+
+    fn run(program: &mut Command, kubeconfig: &Path, admin_port: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = File::create(directory.path().join("log")).unwrap();
+        let process = program
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -52,6 +52,14 @@ impl Webhook {
         Self::spawn_with(program.env("KUBECONFIG", kubeconfig), None, arguments)
     }
 
+    /// Starts it with exactly the arguments of a container, but for the addresses of its ports, and waits for nothing.
+    pub fn as_in(container: &[String], kubeconfig: &Path) -> Self {
+        let (port, admin_port) = (free_port(), free_port());
+        let arguments = listening(container, &[("--listen", port), ("--admin-listen", admin_port)]);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pullcred"));
+        Self::run(program.args(arguments).env("KUBECONFIG", kubeconfig), tempfile::tempdir().unwrap(), port, admin_port)
+    }
+
     /// Starts it and waits for nothing. It makes a development certificate of its own unless the arguments name another.
     pub fn spawn(rules: &str, arguments: &[&str]) -> Self {
         Self::spawn_by(&mut Command::new(env!("CARGO_BIN_EXE_pullcred")), rules, arguments)
@@ -68,24 +76,24 @@ impl Webhook {
         fs::create_dir(&files).unwrap();
         let rules = rules.map(|rules| fs::write(path("rules/rules.yaml"), rules).unwrap());
         let rules = rules.map(|()| ["--rules".as_ref(), files.as_os_str()]);
-        let log = File::create(path("log")).unwrap();
         let (port, admin_port) = (free_port(), free_port());
         let certs = path("certs");
         let named = arguments.contains(&"--tls-cert") || arguments.contains(&"--tls-secret");
         let certificate = if named { vec![] } else { vec!["--dev-certs".as_ref(), certs.as_os_str()] };
-        let process = program
+        program
             .arg("webhook")
             .args(rules.into_iter().flatten())
             .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log-format", "json"])
             .env("PULLCRED_LOG_LEVEL", "debug")
             .args(certificate)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .args(arguments);
+        Self::run(program, directory, port, admin_port)
+    }
+
+    fn run(program: &mut Command, directory: tempfile::TempDir, port: u16, admin_port: u16) -> Self {
+        let log = File::create(directory.path().join("log")).unwrap();
+        let process = program.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let keeper = Command::new("sh")
             .args(["-c", "cat >/dev/null; kill -s KILL \"$1\" 2>/dev/null", "keeper", &process.id().to_string()])
             .stdin(Stdio::piped())
@@ -153,6 +161,16 @@ impl Drop for Webhook {
             let _ = process.wait();
         }
     }
+}
+
+/// The arguments of a container with other addresses to listen on, each of which must be there already.
+pub fn listening(container: &[String], ports: &[(&str, u16)]) -> Vec<String> {
+    let mut arguments = container.to_owned();
+    for (flag, port) in ports {
+        let found = arguments.iter_mut().find(|argument| argument.starts_with(&format!("{flag}=")));
+        *found.unwrap_or_else(|| panic!("no {flag} in {container:?}")) = format!("{flag}=127.0.0.1:{port}");
+    }
+    arguments
 }
 
 /// Asks an admin port; `None` when nobody answers.
