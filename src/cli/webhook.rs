@@ -241,6 +241,7 @@ impl Input {
         if let Some(name) = webhook_configuration {
             let following = FollowingTrust {
                 certificates: Arc::clone(&certificates),
+                others: readiness.clone(),
                 condition: readiness.condition("trusted", "not looked at yet"),
                 name,
                 series: series.clone(),

@@ -19,6 +19,7 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod certificates_look_after_themselves;
 mod chart_accepted;
 mod chart_admission;
 mod chart_certificates;

@@ -1,9 +1,10 @@
 //! What several tests stand on: the control plane, the chart, the program as a process, the server inside the test, a client of it,
-//! tables, what the kernel says of a process, and waiting for a condition with a limit.
+//! a Service, certificates that are looked after, tables, what the kernel says of a process, and waiting for a condition with a limit.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod api_server;
+pub mod balancer;
 pub mod chart;
 pub mod client;
 pub mod control_plane;
@@ -15,6 +16,7 @@ pub mod program;
 pub mod road;
 pub mod server;
 pub mod tables;
+pub mod trust;
 
 use std::time::{Duration, Instant};
 

@@ -60,6 +60,12 @@ impl Webhook {
         Self::run(program.args(arguments).env("KUBECONFIG", kubeconfig), tempfile::tempdir().unwrap(), port, admin_port)
     }
 
+    /// Starts it with these rule documents and the certificate of the cluster that this kubeconfig names, and waits for nothing.
+    pub fn with_certificate_of_cluster(kubeconfig: &Path, rules: &str, arguments: &[&str]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pullcred"));
+        Self::spawn_with(program.env("KUBECONFIG", kubeconfig), Some(rules), arguments)
+    }
+
     /// Starts it and waits for nothing. It makes a development certificate of its own unless the arguments name another.
     pub fn spawn(rules: &str, arguments: &[&str]) -> Self {
         Self::spawn_by(&mut Command::new(env!("CARGO_BIN_EXE_pullcred")), rules, arguments)
