@@ -44,4 +44,5 @@ mod recorded_reviews;
 mod rights;
 mod rules_from_the_api;
 mod the_api_refuses_what_files_refuse;
+mod values_in_documents;
 mod webhook_goes_away;

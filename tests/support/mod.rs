@@ -21,14 +21,24 @@ pub mod trust;
 use std::time::{Duration, Instant};
 
 /// Asks every 20 ms until the answer is there. Ends the test with what was waited for when the limit has passed.
-pub async fn wait_for<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn wait_for<T>(what: &str, limit: Duration, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    wait_for_every(Duration::from_millis(20), what, limit, ask).await
+}
+
+/// The same at another pace, for what is asked many times at once.
+pub async fn wait_for_every<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
         assert!(start.elapsed() < limit, "gave up waiting for {what} after {limit:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
