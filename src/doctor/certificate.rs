@@ -44,7 +44,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             }
             Contact::Made(made) if made.chain.is_empty() => {
                 let why = made.trouble.as_ref().map(|(_, why)| why.as_str()).unwrap_or_default();
-                said.unknown(&*made.about, format!("shows no certificate: {why}"));
+                said.unknown(&made.about, format!("shows no certificate: {why}"));
             }
             Contact::Made(made) => judge_served(bundle.as_deref(), made, seen.now, said),
         }
@@ -89,36 +89,36 @@ fn judge_served(
 ) {
     let Some(leaf) = chain.first() else { return };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
-        return said.wrong(Code::NotTrusted, &**about, "what it serves is no X.509 certificate", RENEW);
+        return said.wrong(Code::NotTrusted, about, "what it serves is no X.509 certificate", RENEW);
     };
     let before = said.len();
     let validity = parsed.validity();
     let (start, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     let shown = named(leaf, now);
     if now.as_second() > end || now.as_second() < start {
-        said.wrong(Code::NotValid, &**about, format!("serves {shown}: no API server accepts it"), RENEW);
+        said.wrong(Code::NotValid, about, format!("serves {shown}: no API server accepts it"), RENEW);
     } else if end - now.as_second() < last_seconds(start, end) {
         let message = format!("serves {shown}: it should have been renewed long ago");
-        said.wrong(Code::NotRenewed, &**about, message, RENEW);
+        said.wrong(Code::NotRenewed, about, message, RENEW);
     }
     match is_for(leaf, name) {
         Ok(true) => {}
         Ok(false) => said.wrong(
             Code::WrongName,
-            &**about,
+            about,
             format!("the API server calls `{name}`, and it serves {shown} for {}", names(&parsed)),
             "make the certificate for the Service's name, `<service>.<namespace>.svc`, or for the host of clientConfig.url",
         ),
-        Err(why) => said.unknown(&**about, why),
+        Err(why) => said.unknown(about, why),
     }
     let Some(bundle) = bundle else {
-        return said.unknown(&**about, format!("whether {shown} is trusted, without a caBundle to compare with"));
+        return said.unknown(about, format!("whether {shown} is trusted, without a caBundle to compare with"));
     };
     match trust(bundle, chain, now) {
         Trust::Trusted => {}
         Trust::Authority(expired) => said.wrong(
             Code::NotValid,
-            &**about,
+            about,
             format!("the authority that signed {shown} is not valid now: {}", named(&expired, now)),
             RENEW,
         ),
@@ -127,7 +127,7 @@ fn judge_served(
             let authorities = authorities.join("; ");
             said.wrong(
                 Code::NotTrusted,
-                &**about,
+                about,
                 format!("serves {shown}, signed by `{}`, and caBundle trusts only {authorities}", parsed.issuer()),
                 "bring the two together: restart what writes caBundle (the controller, or cert-manager's cainjector), or put the \
                  authority that signed into it",
@@ -135,7 +135,7 @@ fn judge_served(
         }
     }
     if said.is_fine_since(before) {
-        said.fine(&**about, format!("serves {shown}, which caBundle trusts for `{name}`"));
+        said.fine(about, format!("serves {shown}, which caBundle trusts for `{name}`"));
     }
 }
 

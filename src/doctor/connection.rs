@@ -91,7 +91,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
     };
     for contact in &seen.contacts {
         match contact {
-            Contact::NotMade(why) => said.unknown(&*about, format!("the webhook could not be called from here: {why}")),
+            Contact::NotMade(why) => said.unknown(&about, format!("the webhook could not be called from here: {why}")),
             Contact::Made(made) => judge_contact(made, entry, said),
         }
     }
@@ -117,7 +117,7 @@ fn judge_service(named: &ServiceReference, seen: &Observed, said: &mut Statement
         let ports: Vec<String> = ports.map(|port| port.port.to_string()).collect();
         said.wrong(
             Code::ServicePort,
-            &*about,
+            &about,
             format!("has no port {number}, which the webhook configuration names; it has {}", ports.join(", ")),
             "make clientConfig.service.port of the configuration and the Service's port the same",
         );

@@ -100,26 +100,26 @@ impl Statements {
         Self { family, said: Vec::new() }
     }
 
-    pub(super) fn fine(&mut self, about: impl Into<String>, message: impl Into<String>) {
-        self.say(State::Fine, about.into(), message.into());
+    pub(super) fn fine(&mut self, about: impl AsRef<str>, message: impl AsRef<str>) {
+        self.say(State::Fine, about.as_ref(), message.as_ref());
     }
 
     pub(super) fn wrong(
         &mut self,
         code: Code,
-        about: impl Into<String>,
-        message: impl Into<String>,
+        about: impl AsRef<str>,
+        message: impl AsRef<str>,
         mend: impl Into<String>,
     ) {
-        self.say(State::Wrong { code, mend: mend.into() }, about.into(), message.into());
+        self.say(State::Wrong { code, mend: mend.into() }, about.as_ref(), message.as_ref());
     }
 
-    pub(super) fn unknown(&mut self, about: impl Into<String>, why: impl Into<String>) {
-        self.say(State::Unknown, about.into(), why.into());
+    pub(super) fn unknown(&mut self, about: impl AsRef<str>, why: impl AsRef<str>) {
+        self.say(State::Unknown, about.as_ref(), why.as_ref());
     }
 
-    fn say(&mut self, state: State, about: String, message: String) {
-        let (about, message) = (on_one_line(&about), on_one_line(&message));
+    fn say(&mut self, state: State, about: &str, message: &str) {
+        let (about, message) = (on_one_line(about), on_one_line(message));
         self.said.push(Statement { family: self.family, state, about, message });
     }
 
@@ -280,10 +280,10 @@ mod tests {
     fn text_is_aligned_and_says_what_to_do() {
         let text = anstream::adapter::strip_str(&report().to_string()).to_string();
         let wanted = "installation\n  \
-            fine     Lease pullcred/pullcred-controller          `one` leads\n  \
-            PC201    MutatingWebhookConfiguration pullcred       is not there\n                                                     mend: install it\n\
+            fine     Lease pullcred/pullcred-controller        `one` leads\n  \
+            PC201    MutatingWebhookConfiguration pullcred     is not there\n                                                     mend: install it\n\
             rights\n  \
-            unknown  ServiceAccount pullcred/pullcred-webhook    forbidden\n\
+            unknown  ServiceAccount pullcred/pullcred-webhook  forbidden\n\
             1 finding, and 1 thing unknown. Each code is explained in docs/findings.md.\n";
         assert_eq!(text, wanted);
     }

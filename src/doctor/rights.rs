@@ -127,7 +127,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             } else {
                 "upgrade the Helm chart, which makes the roles and their bindings; docs/rbac.md has them all"
             };
-            said.wrong(Code::Rights, &*about, format!("may not {}", lacking.join(", ")), mend);
+            said.wrong(Code::Rights, &about, format!("may not {}", lacking.join(", ")), mend);
         }
         match unknown {
             Some(why) => said.unknown(about, why),
@@ -164,7 +164,7 @@ fn judge_policy(
     let about = about::<ValidatingAdmissionPolicy>(None, name);
     let mend =
         "upgrade the Helm chart, which makes the policies and their bindings; docs/rbac.md says what they keep off";
-    let mut wrong = |message: &str| said.wrong(Code::Policy, &*about, message, mend);
+    let mut wrong = |message: &str| said.wrong(Code::Policy, &about, message, mend);
     match policy {
         Seen::Unknown(why) => return said.unknown(about, why),
         Seen::Absent => {
