@@ -3,7 +3,8 @@
 #   docker build --tag pullcred .
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag pullcred .
 #
-# Each platform is built by its own toolchain (emulated where the builder is another), for `ring` compiles C.
+# Each platform is built by its own toolchain, for `ring` and `mimalloc` compile C. Where the builder is another, that is emulated and
+# slow; .github/workflows/release.yml builds each on a machine of its kind and joins the two.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
@@ -19,11 +20,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM scratch
 ARG VERSION=unreleased
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="pullcred" \
       org.opencontainers.image.description="Every Pod gets the pull credentials its images need, and only those" \
       org.opencontainers.image.source="https://github.com/pullcred/pullcred" \
+      org.opencontainers.image.documentation="https://github.com/pullcred/pullcred/blob/main/docs/README.md" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}"
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /pullcred /pullcred
 # A number, so that `runAsNonRoot` can be judged without a user database.
 USER 65532:65532

@@ -18,7 +18,9 @@ pub(super) trait Members<'de> {
     fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable>;
 
     /// Called after the last member.
-    fn end(&mut self) {}
+    fn end(&mut self) -> Result<(), Unreadable> {
+        Ok(())
+    }
 }
 
 /// Why a document cannot be read.
@@ -30,6 +32,8 @@ pub(super) enum Unreadable {
     NotUnicode { place: &'static str },
     #[error("{place} is {found} where {wanted} belongs")]
     Wrong { place: &'static str, found: &'static str, wanted: &'static str },
+    #[error("{place} holds more than {most}, which no Pod does")]
+    TooMany { place: &'static str, most: usize },
 }
 
 use Unreadable::NotJson;
@@ -70,7 +74,7 @@ impl<'de> Reader<'de> {
                 }
             }
         }
-        members.end();
+        members.end()?;
         Ok(true)
     }
 
@@ -91,6 +95,17 @@ impl<'de> Reader<'de> {
                 return Ok(true);
             }
         }
+    }
+
+    /// Reads a string as Go does, which replaces what is not Unicode; a value of another type is none, and not read. Of a
+    /// string that is longer than any name the start is enough.
+    pub(super) fn lossy(&mut self) -> Option<String> {
+        const LENGTH: usize = 4096;
+        if self.token().ok()? != b'"' {
+            return None;
+        }
+        let bytes = self.string().ok()?;
+        Some(String::from_utf8_lossy(bytes.get(..LENGTH).unwrap_or(&bytes)).into_owned())
     }
 
     /// Reads a string; `null` is none.
@@ -161,11 +176,18 @@ impl<'de> Reader<'de> {
     }
 
     /// Nothing but white space may follow.
-    pub(super) fn end(mut self) -> Result<(), Unreadable> {
+    pub(super) fn end(&mut self) -> Result<(), Unreadable> {
         match self.token() {
             Ok(_) => Err(NotJson),
             Err(_) => Ok(()),
         }
+    }
+
+    /// The line and the column that have been reached, both from 1; columns are bytes.
+    pub(super) fn line_and_column(&self) -> (usize, usize) {
+        let before = self.bytes.get(..self.at).unwrap_or(self.bytes);
+        let line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        (1 + before.iter().filter(|byte| **byte == b'\n').count(), line.len() + 1)
     }
 
     fn peek(&self) -> Option<u8> {
@@ -188,14 +210,11 @@ impl<'de> Reader<'de> {
     #[inline]
     fn ends_with(&mut self, close: u8) -> Result<bool, Unreadable> {
         let byte = self.token()?;
-        self.at += 1;
-        if byte == b',' {
-            Ok(false)
-        } else if byte == close {
-            Ok(true)
-        } else {
-            Err(NotJson)
+        if byte != b',' && byte != close {
+            return Err(NotJson);
         }
+        self.at += 1;
+        Ok(byte == close)
     }
 
     fn literal(&mut self, literal: &[u8]) -> Result<(), Unreadable> {
@@ -269,6 +288,11 @@ impl<'de> Reader<'de> {
     #[inline]
     fn skip_string(&mut self) -> Result<(), Unreadable> {
         self.at += 1;
+        self.skip_rest_of_string()
+    }
+
+    #[inline]
+    fn skip_rest_of_string(&mut self) -> Result<(), Unreadable> {
         while self.until_special()? == b'\\' {
             self.escape()?;
         }
@@ -280,20 +304,24 @@ impl<'de> Reader<'de> {
     fn string(&mut self) -> Result<Cow<'de, [u8]>, Unreadable> {
         self.at += 1;
         let begin = self.at;
+        if self.until_special()? == b'"' {
+            let plain = self.bytes.get(begin..self.at).unwrap_or_default();
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        // Never more than is written; a buffer that grows would take twice as much.
+        let here = self.at;
+        self.skip_rest_of_string()?;
+        let mut unescaped = Vec::with_capacity(self.at - begin);
+        self.at = here;
         let mut start = begin;
-        let mut unescaped = Vec::new();
         loop {
             let special = self.until_special()?;
-            let plain = self.bytes.get(start..self.at).unwrap_or_default();
+            unescaped.extend_from_slice(self.bytes.get(start..self.at).unwrap_or_default());
             if special == b'"' {
                 self.at += 1;
-                if start == begin {
-                    return Ok(Cow::Borrowed(plain));
-                }
-                unescaped.extend_from_slice(plain);
                 return Ok(Cow::Owned(unescaped));
             }
-            unescaped.extend_from_slice(plain);
             let mut unit = self.escape()?;
             if (0xd800..0xdc00).contains(&unit) && self.bytes.get(self.at..).unwrap_or_default().starts_with(b"\\u") {
                 let back = self.at;

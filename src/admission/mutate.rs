@@ -103,16 +103,29 @@ fn merge(hits: &mut Vec<Hit>) {
 }
 
 /// A warning for the person who created the Pod: its code, then the text, cut to what `kubectl` shows whole.
-pub(super) fn warning(code: Code, text: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
-    let mut warning = format!("pullcred {code}: ");
-    // Writing to a String does not fail.
-    let _ = text(&mut warning);
-    if let Some((cut, _)) = warning.char_indices().nth(WARNING_LENGTH) {
-        let last = warning[..cut].char_indices().next_back().map_or(0, |(last, _)| last);
-        warning.truncate(last);
-        warning.push('…');
+pub(super) fn warning(code: Code, text: impl FnOnce(&mut Short) -> std::fmt::Result) -> String {
+    let mut warning = Short { text: String::new(), left: WARNING_LENGTH };
+    if write!(warning, "pullcred {code}: ").and_then(|()| text(&mut warning)).is_err() {
+        warning.text.pop();
+        warning.text.push('…');
     }
-    warning
+    warning.text
+}
+
+/// Text that takes only so many characters and then no more, however long what is written may be.
+pub(super) struct Short {
+    text: String,
+    left: usize,
+}
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(std::fmt::Error)?;
+            self.text.push(character);
+        }
+        Ok(())
+    }
 }
 
 /// What the audit log keeps of a Pod that a rule matched; `None` when none did.

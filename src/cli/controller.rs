@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use jiff::Timestamp;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
@@ -227,6 +228,7 @@ impl Managed {
             ca_secret,
             configuration,
             policy: Policy { authority, leaf, soak, names },
+            clock: Box::new(Timestamp::now),
             series,
             condition,
         }

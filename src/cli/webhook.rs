@@ -29,6 +29,10 @@ use crate::webhook::{
 /// The port that private GKE clusters let the control plane reach on nodes.
 const PORT: u16 = 10250;
 
+/// Most threads that answer requests. One answers more than 10,000 a second, and each may hold, beside the bodies that are
+/// set aside, what it reads of one: so the bound of memory holds on machines with many cores.
+const THREADS: usize = 4;
+
 /// The task whose end ends the process in good order.
 const SERVER: &str = "https server";
 
@@ -98,8 +102,12 @@ enum Pair {
 impl Webhook {
     pub(super) fn run(self) -> Result<(), Failure> {
         let input = self.read().map_err(Failure::Input)?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start threads")?;
         runtime.block_on(input.serve())
     }
 
@@ -241,6 +249,7 @@ impl Input {
         if let Some(name) = webhook_configuration {
             let following = FollowingTrust {
                 certificates: Arc::clone(&certificates),
+                others: readiness.clone(),
                 condition: readiness.condition("trusted", "not looked at yet"),
                 name,
                 series: series.clone(),

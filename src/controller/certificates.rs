@@ -58,6 +58,8 @@ pub struct Certificates {
     pub configuration: String,
     /// How long everything lives, and for which names.
     pub policy: Policy,
+    /// The wall clock.
+    pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// What is counted.
     pub series: CertificateSeries,
     /// How it stands.
@@ -192,7 +194,7 @@ impl Certificates {
             seen,
             uptime: started.elapsed(),
         };
-        let decision = match next(&self.policy, &observed, Timestamp::now()) {
+        let decision = match next(&self.policy, &observed, (self.clock)()) {
             Ok(decision) => decision,
             Err(error) => return Outcome::Refused(error.to_string()),
         };

@@ -52,7 +52,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             match rule.serves(&namespace, labels) {
                 Some(true) if !listed.contains(rule.secret_name()) => _ = refused.insert(rule.secret_name()),
                 None => said.unknown(
-                    &*about,
+                    &about,
                     format!("whether {} serves its namespace, whose labels cannot be seen", rule.id()),
                 ),
                 Some(_) => {}

@@ -9,7 +9,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::observe::{Seen, about};
-use super::reach::Contact;
+use super::reach::{Contact, Made};
 use super::report::Statements;
 use crate::pki::{BEGINS, Certificate, trusts};
 use crate::rules::Code;
@@ -25,7 +25,7 @@ pub(super) struct Observed {
     /// The name of the configuration.
     pub(super) configuration: String,
     pub(super) entry: Seen<MutatingWebhook>,
-    pub(super) contact: Contact,
+    pub(super) contacts: Vec<Contact>,
     pub(super) now: Timestamp,
 }
 
@@ -37,17 +37,18 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
         Seen::Unknown(why) => return said.unknown(about, why),
     };
     let bundle = judge_bundle(entry, &about, seen.now, said);
-    let (name, chain) = match &seen.contact {
-        Contact::NotMade(why) => {
-            return said.unknown("certificate", format!("what the webhook serves cannot be seen from here: {why}"));
+    for contact in &seen.contacts {
+        match contact {
+            Contact::NotMade(why) => {
+                said.unknown("certificate", format!("what the webhook serves cannot be seen from here: {why}"));
+            }
+            Contact::Made(made) if made.chain.is_empty() => {
+                let why = made.trouble.as_ref().map(|(_, why)| why.as_str()).unwrap_or_default();
+                said.unknown(&made.about, format!("shows no certificate: {why}"));
+            }
+            Contact::Made(made) => judge_served(bundle.as_deref(), made, seen.now, said),
         }
-        Contact::Made(made) if made.chain.is_empty() => {
-            let why = made.trouble.as_ref().map(|(_, why)| why.as_str()).unwrap_or_default();
-            return said.unknown("certificate", format!("the webhook shows none: {why}"));
-        }
-        Contact::Made(made) => (&made.name, &made.chain),
-    };
-    judge_served(bundle.as_deref(), chain, name, seen.now, said);
+    }
 }
 
 /// The authorities in the `caBundle`; `None` when there is nothing that could trust.
@@ -82,48 +83,42 @@ fn judge_bundle(
 
 fn judge_served(
     bundle: Option<&[CertificateDer<'static>]>,
-    chain: &[CertificateDer<'static>],
-    name: &str,
+    Made { about, name, chain, .. }: &Made,
     now: Timestamp,
     said: &mut Statements,
 ) {
     let Some(leaf) = chain.first() else { return };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
-        return said.wrong(Code::NotTrusted, "certificate", "what the webhook serves is no X.509 certificate", RENEW);
+        return said.wrong(Code::NotTrusted, about, "what it serves is no X.509 certificate", RENEW);
     };
     let before = said.len();
     let validity = parsed.validity();
     let (start, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     let shown = named(leaf, now);
     if now.as_second() > end || now.as_second() < start {
-        said.wrong(
-            Code::NotValid,
-            "certificate",
-            format!("the webhook serves {shown}: no API server accepts it"),
-            RENEW,
-        );
+        said.wrong(Code::NotValid, about, format!("serves {shown}: no API server accepts it"), RENEW);
     } else if end - now.as_second() < last_seconds(start, end) {
-        let message = format!("the webhook serves {shown}: it should have been renewed long ago");
-        said.wrong(Code::NotRenewed, "certificate", message, RENEW);
+        let message = format!("serves {shown}: it should have been renewed long ago");
+        said.wrong(Code::NotRenewed, about, message, RENEW);
     }
     match is_for(leaf, name) {
         Ok(true) => {}
         Ok(false) => said.wrong(
             Code::WrongName,
-            "certificate",
-            format!("the API server calls `{name}`, and the webhook serves {shown} for {}", names(&parsed)),
+            about,
+            format!("the API server calls `{name}`, and it serves {shown} for {}", names(&parsed)),
             "make the certificate for the Service's name, `<service>.<namespace>.svc`, or for the host of clientConfig.url",
         ),
-        Err(why) => said.unknown("certificate", why),
+        Err(why) => said.unknown(about, why),
     }
     let Some(bundle) = bundle else {
-        return said.unknown("certificate", format!("whether {shown} is trusted, without a caBundle to compare with"));
+        return said.unknown(about, format!("whether {shown} is trusted, without a caBundle to compare with"));
     };
     match trust(bundle, chain, now) {
         Trust::Trusted => {}
         Trust::Authority(expired) => said.wrong(
             Code::NotValid,
-            "certificate",
+            about,
             format!("the authority that signed {shown} is not valid now: {}", named(&expired, now)),
             RENEW,
         ),
@@ -132,15 +127,15 @@ fn judge_served(
             let authorities = authorities.join("; ");
             said.wrong(
                 Code::NotTrusted,
-                "certificate",
-                format!("the webhook serves {shown}, signed by `{}`, and caBundle trusts only {authorities}", parsed.issuer()),
+                about,
+                format!("serves {shown}, signed by `{}`, and caBundle trusts only {authorities}", parsed.issuer()),
                 "bring the two together: restart what writes caBundle (the controller, or cert-manager's cainjector), or put the \
                  authority that signed into it",
             );
         }
     }
     if said.is_fine_since(before) {
-        said.fine("certificate", format!("the webhook serves {shown}, which caBundle trusts for `{name}`"));
+        said.fine(about, format!("serves {shown}, which caBundle trusts for `{name}`"));
     }
 }
 
@@ -241,7 +236,8 @@ mod tests {
 
     fn judged(bundle: Option<&str>, served: &str, name: &str, now: Timestamp) -> Vec<String> {
         let mut said = Statements::of(Family::Certificate);
-        judge_served(bundle.map(chain).as_deref(), &chain(served), name, now, &mut said);
+        let made = Made { name: name.to_owned(), chain: chain(served), ..Made::default() };
+        judge_served(bundle.map(chain).as_deref(), &made, now, &mut said);
         let word = |state: &State| match state {
             State::Fine => "fine".to_owned(),
             State::Unknown => "unknown".to_owned(),

@@ -21,7 +21,7 @@ pub(super) struct Observed {
     pub(super) entry: Seen<MutatingWebhook>,
     pub(super) service: Seen<Service>,
     pub(super) endpoints: Seen<Vec<Endpoint>>,
-    pub(super) contact: Contact,
+    pub(super) contacts: Vec<Contact>,
 }
 
 /// A Pod behind the Service.
@@ -89,9 +89,11 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
         }
         (None, url) => url.clone().unwrap_or_default(),
     };
-    match &seen.contact {
-        Contact::NotMade(why) => said.unknown(about, format!("the webhook could not be called from here: {why}")),
-        Contact::Made(made) => judge_contact(made, entry, &about, said),
+    for contact in &seen.contacts {
+        match contact {
+            Contact::NotMade(why) => said.unknown(&about, format!("the webhook could not be called from here: {why}")),
+            Contact::Made(made) => judge_contact(made, entry, said),
+        }
     }
 }
 
@@ -115,7 +117,7 @@ fn judge_service(named: &ServiceReference, seen: &Observed, said: &mut Statement
         let ports: Vec<String> = ports.map(|port| port.port.to_string()).collect();
         said.wrong(
             Code::ServicePort,
-            &*about,
+            &about,
             format!("has no port {number}, which the webhook configuration names; it has {}", ports.join(", ")),
             "make clientConfig.service.port of the configuration and the Service's port the same",
         );
@@ -146,7 +148,8 @@ fn judge_service(named: &ServiceReference, seen: &Observed, said: &mut Statement
     }
 }
 
-fn judge_contact(made: &Made, entry: &MutatingWebhook, about: &str, said: &mut Statements) {
+fn judge_contact(made: &Made, entry: &MutatingWebhook, said: &mut Statements) {
+    let about = &*made.about;
     let steps: Vec<String> =
         made.steps.iter().map(|(step, time)| format!("{} {}", step.as_str(), milliseconds(*time))).collect();
     let before = if steps.is_empty() { String::new() } else { format!(" (before that: {})", steps.join(", ")) };
@@ -220,7 +223,7 @@ mod tests {
             entry: Seen::There(serde_json::from_value(entry).unwrap()),
             service: Seen::Absent,
             endpoints: Seen::Absent,
-            contact: Contact::Made(made),
+            contacts: vec![Contact::Made(made)],
         };
         let mut said = Statements::of(Family::Connection);
         judge(&seen, &mut said);

@@ -199,20 +199,20 @@ fn judge_replicas(seen: &Observed, entry: &MutatingWebhook, said: &mut Statement
     match &seen.ready {
         Seen::There(ready) if *ready < FEWEST_READY => said.wrong(
             Code::FewReplicas,
-            &*about,
+            &about,
             format!("failurePolicy is Fail, and {ready} of the Pods behind it are ready: while there is none, no Pod of the cluster is created"),
             "run at least two replicas (Helm value webhook.replicas; three on nodes of their own are better), or set failurePolicy to Ignore",
         ),
-        Seen::There(ready) => said.fine(&*about, format!("{ready} Pods behind it are ready, for failurePolicy Fail")),
-        Seen::Absent => said.unknown(&*about, "how many Pods behind it are ready cannot be seen"),
-        Seen::Unknown(why) => said.unknown(&*about, why),
+        Seen::There(ready) => said.fine(&about, format!("{ready} Pods behind it are ready, for failurePolicy Fail")),
+        Seen::Absent => said.unknown(&about, "how many Pods behind it are ready cannot be seen"),
+        Seen::Unknown(why) => said.unknown(&about, why),
     }
     let (pods, budgets) = match (&seen.pods, &seen.budgets) {
         (Seen::There(pods), Seen::There(budgets)) => (pods, budgets),
         (Seen::Unknown(why), _) | (_, Seen::Unknown(why)) => {
-            return said.unknown(&*about, format!("whether a PodDisruptionBudget covers its Pods: {why}"));
+            return said.unknown(&about, format!("whether a PodDisruptionBudget covers its Pods: {why}"));
         }
-        _ => return said.unknown(&*about, "whether a PodDisruptionBudget covers its Pods"),
+        _ => return said.unknown(&about, "whether a PodDisruptionBudget covers its Pods"),
     };
     // Without a Pod there is nothing that a budget could cover, and that is a finding of its own.
     let Some(pod) = pods.first() else { return };
@@ -221,10 +221,10 @@ fn judge_replicas(seen: &Observed, entry: &MutatingWebhook, said: &mut Statement
         selector.is_some() && matches!(seen_selected(selector, pod), Seen::There(true))
     };
     match budgets.iter().find(covers) {
-        Some(budget) => said.fine(&*about, format!("PodDisruptionBudget {} covers its Pods", budget.name_any())),
+        Some(budget) => said.fine(&about, format!("PodDisruptionBudget {} covers its Pods", budget.name_any())),
         None => said.wrong(
             Code::NoDisruptionBudget,
-            &*about,
+            &about,
             "failurePolicy is Fail, and no PodDisruptionBudget covers its Pods: draining nodes may take all of them at once",
             "create one, as the Helm chart does with more than one replica",
         ),

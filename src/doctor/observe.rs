@@ -170,7 +170,7 @@ pub(super) struct Look {
     release_namespace: String,
     configuration: Seen<MutatingWebhookConfiguration>,
     behind: OnceCell<(Seen<Service>, Seen<Vec<Endpoint>>)>,
-    contact: OnceCell<Contact>,
+    contacts: OnceCell<Vec<Contact>>,
     rules: OnceCell<Rules>,
 }
 
@@ -191,6 +191,12 @@ impl Look {
         }
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
         let configuration = Seen::of(configurations.get_opt(&setting.name).await);
+        // Whoever brings no credential is somebody to the API server, and hardly ever meant to be.
+        if let Seen::Unknown(why) = &configuration
+            && why.contains("system:anonymous")
+        {
+            return Err(CannotLook::NotKnown(why.clone()));
+        }
         let of_service = entry(&configuration).and_then(|entry| Some(&entry.client_config.service.as_ref()?.namespace));
         let release_namespace =
             setting.release_namespace.as_ref().or(of_service).unwrap_or(&setting.own_namespace).clone();
@@ -200,7 +206,7 @@ impl Look {
             release_namespace,
             configuration,
             behind: OnceCell::new(),
-            contact: OnceCell::new(),
+            contacts: OnceCell::new(),
             rules: OnceCell::new(),
         })
     }
@@ -246,11 +252,13 @@ impl Look {
             let (policy, binding) = futures::join!(policies.get_opt(&name), bindings.get_opt(&name));
             bound.push((name, Seen::of(policy), Seen::of(binding)));
         }
-        let needs = rights::needs(&self.release_namespace, &self.rules().await);
+        let rules = self.rules().await;
+        let needs = rights::needs(&self.release_namespace, &rules);
         let allowed = join_all(needs.iter().map(|need| self.is_allowed(need))).await;
         rights::Observed {
             name: self.setting.name.clone(),
             release_namespace: self.release_namespace.clone(),
+            rules_unseen: if let Seen::Unknown(why) = rules.cluster { Some(why) } else { None },
             policies: bound,
             needs: needs.into_iter().zip(allowed).collect(),
         }
@@ -278,7 +286,7 @@ impl Look {
             entry: self.entry(),
             service: service.clone(),
             endpoints: endpoints.clone(),
-            contact: self.contact().await.clone(),
+            contacts: self.contacts().await.to_vec(),
         }
     }
 
@@ -286,7 +294,7 @@ impl Look {
         certificate::Observed {
             configuration: self.setting.name.clone(),
             entry: self.entry(),
-            contact: self.contact().await.clone(),
+            contacts: self.contacts().await.to_vec(),
             now: Timestamp::now(),
         }
     }
@@ -346,7 +354,7 @@ impl Look {
             namespace: self.setting.namespace,
             wrong,
             unknown,
-            times: self.contact.get().and_then(Contact::made).map(Made::times),
+            calls: self.contacts.get().into_iter().flatten().filter_map(Contact::made).map(Made::times).collect(),
             checks,
         }
     }
@@ -385,21 +393,21 @@ impl Look {
         self.behind.get_or_init(ask).await
     }
 
-    /// A call of the webhook, by the best road there is.
-    async fn contact(&self) -> &Contact {
+    /// Calls of the webhook, by the best road there is; at least one that was made or not.
+    async fn contacts(&self) -> &[Contact] {
         let call = async || {
             let entry = match &self.configuration {
                 Seen::There(_) => entry(&self.configuration),
                 Seen::Absent => None,
-                Seen::Unknown(why) => return Contact::NotMade(format!("where it is cannot be seen: {why}")),
+                Seen::Unknown(why) => return vec![Contact::NotMade(format!("where it is cannot be seen: {why}"))],
             };
             let Some(entry) = entry else {
-                return Contact::NotMade("where it is is not known without the webhook configuration".to_owned());
+                return vec![Contact::NotMade("where it is is not known without the webhook configuration".to_owned())];
             };
             let (service, endpoints) = self.behind().await;
             reach::call(&self.client, entry, service, endpoints, &self.setting.namespace).await
         };
-        self.contact.get_or_init(call).await
+        self.contacts.get_or_init(call).await
     }
 
     async fn rules(&self) -> Rules {

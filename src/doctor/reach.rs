@@ -2,7 +2,7 @@
 //!
 //! A URL is called as it is. A Service is called by its address where that is known to lead into the cluster: inside one, or
 //! where its DNS name has the address that the Service has. Elsewhere an address of the cluster may belong to a stranger, so
-//! the road is a port-forward through the API server, to a Pod that is ready.
+//! the road is a port-forward through the API server, to each Pod that is ready.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::{Request, Uri, header};
+use futures::future::join_all;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, ServiceReference};
@@ -26,8 +27,11 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::{Endpoint, port_number};
 use super::installation::DEFAULT_SECONDS;
-use super::observe::Seen;
+use super::observe::{Seen, about};
 use super::report::Times;
+
+/// Of more Pods no more is seen than of these.
+const PODS: usize = 5;
 
 /// More of an answer is not read.
 const ANSWER: usize = 1 << 20;
@@ -66,6 +70,8 @@ pub(super) enum Contact {
 /// A call that was made.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Made {
+    /// What was called: a Pod, a Service or a URL.
+    pub(super) about: String,
     /// How the webhook was called, for people.
     pub(super) road: String,
     /// The name that its certificate must be for.
@@ -90,6 +96,7 @@ impl Made {
     pub(super) fn times(&self) -> Times {
         let time = |wanted| self.steps.iter().find(|(step, _)| *step == wanted).map(|(_, time)| *time);
         Times {
+            about: self.about.clone(),
             road: self.road.clone(),
             dns_milliseconds: time(Step::Dns),
             tcp_milliseconds: time(Step::Tcp),
@@ -127,7 +134,7 @@ pub(super) async fn call(
     service: &Seen<Service>,
     endpoints: &Seen<Vec<Endpoint>>,
     namespace: &str,
-) -> Contact {
+) -> Vec<Contact> {
     let seconds = entry.timeout_seconds.unwrap_or(DEFAULT_SECONDS);
     let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or_default().max(1));
     match (&entry.client_config.service, &entry.client_config.url) {
@@ -136,12 +143,13 @@ pub(super) async fn call(
             let target = Target { path, namespace, limit };
             call_service(client, named, service, endpoints, target).await
         }
-        (None, Some(url)) => call_url(url, namespace, limit).await,
-        (None, None) => Contact::NotMade("the configuration names neither a Service nor a URL".to_owned()),
+        (None, Some(url)) => vec![call_url(url, namespace, limit).await],
+        (None, None) => vec![Contact::NotMade("the configuration names neither a Service nor a URL".to_owned())],
     }
 }
 
 /// What is asked for, once there is a connection.
+#[derive(Clone)]
 struct Target<'a> {
     path: String,
     /// The namespace that the Pod of the review would be in.
@@ -158,7 +166,7 @@ async fn call_url(url: &str, namespace: &str, limit: Duration) -> Contact {
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let port = uri.port_u16().unwrap_or(443);
-    let mut made = Made { road: "called by its URL".to_owned(), name: host.clone(), ..Made::default() };
+    let mut made = Made { about: url.to_owned(), road: "by its URL".to_owned(), name: host.clone(), ..Made::default() };
     if let Some(addresses) = resolve(&mut made, &host, port, limit).await {
         connect(&mut made, &addresses, Target { path, namespace, limit }).await;
     }
@@ -192,7 +200,7 @@ async fn call_service(
     service: &Seen<Service>,
     endpoints: &Seen<Vec<Endpoint>>,
     target: Target<'_>,
-) -> Contact {
+) -> Vec<Contact> {
     let name = format!("{}.{}.svc", named.name, named.namespace);
     let port = port_number(named);
     let spec = service.there().and_then(|service| service.spec.as_ref());
@@ -206,30 +214,39 @@ async fn call_service(
     let known: Vec<IpAddr> = own.iter().copied().chain(behind).collect();
     let is_inside = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
 
-    let mut made = Made { road: format!("called at {name}:{port}"), name: name.clone(), ..Made::default() };
-    let addresses = resolve(&mut made, &name, port, target.limit).await.unwrap_or_default();
-    if addresses.iter().any(|address| is_inside || known.contains(&address.ip())) {
-        connect(&mut made, &addresses, target).await;
-        return Contact::Made(made);
+    let about = about::<Service>(Some(&named.namespace), &named.name);
+    let fresh = |road| Made { about: about.clone(), road, name: name.clone(), ..Made::default() };
+    let mut made = fresh(format!("at {name}:{port}"));
+    let mut addresses = resolve(&mut made, &name, port, target.limit).await.unwrap_or_default();
+    let mut leads_there = addresses.iter().any(|address| is_inside || known.contains(&address.ip()));
+    if !leads_there && is_inside && !own.is_empty() {
+        // The API server does not ask DNS for a Service either.
+        addresses = own.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        made = fresh(format!("at {}, the Service's address", addresses[0]));
+        leads_there = true;
     }
-    made = Made { name, ..Made::default() };
-    // The API server does not ask DNS for a Service either.
-    if is_inside && !own.is_empty() {
-        let addresses: Vec<SocketAddr> = own.iter().map(|address| SocketAddr::new(*address, port)).collect();
-        made.road = format!("called at {}, the Service's address", addresses[0]);
-        connect(&mut made, &addresses, target).await;
-        return Contact::Made(made);
+    if leads_there {
+        connect(&mut made, &addresses, target.clone()).await;
+        // A NetworkPolicy may let API servers in and nobody else: then there is the other road.
+        if !matches!(made.trouble, Some((Step::Tcp, _))) {
+            return vec![Contact::Made(made)];
+        }
     }
-    let Some((pod, pod_port)) = endpoints
-        .iter()
-        .filter(|endpoint| endpoint.is_ready)
-        .find_map(|endpoint| Some((endpoint.pod.as_ref()?, endpoint.port?)))
-    else {
-        return Contact::NotMade(
-            "its address leads nowhere from outside the cluster, and no ready Pod behind the Service is known to forward a port to".to_owned(),
-        );
-    };
-    forward(client, made, pod, pod_port, target).await
+    let ready = endpoints.iter().filter(|endpoint| endpoint.is_ready);
+    let pods = ready.filter_map(|endpoint| Some((endpoint.pod.as_ref()?, endpoint.port?))).take(PODS);
+    let calls = pods.map(|(pod, port)| forward(client, fresh(String::new()), pod, port, target.clone()));
+    let mut contacts = join_all(calls).await;
+    if leads_there && contacts.iter().all(|contact| contact.made().is_none()) {
+        return vec![Contact::Made(made)];
+    }
+    if contacts.is_empty() {
+        let why = "its address leads nowhere from outside the cluster, and no ready Pod behind the Service is known to forward a port to";
+        contacts.push(Contact::NotMade(why.to_owned()));
+    } else if contacts.iter().all(|contact| contact.made().is_none()) {
+        // The same right is missing for each.
+        contacts.truncate(1);
+    }
+    contacts
 }
 
 async fn forward(
@@ -239,7 +256,8 @@ async fn forward(
     port: u16,
     target: Target<'_>,
 ) -> Contact {
-    made.road = format!("called by a port-forward to Pod {namespace}/{pod}, port {port}");
+    made.about = about::<Pod>(Some(namespace), pod);
+    made.road = format!("by a port-forward to port {port}");
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let work = async {
         let mut forwarder = pods.portforward(pod, &[port]).await.map_err(|error| error.to_string())?;
@@ -257,7 +275,7 @@ async fn forward(
         && let Some(refusal) = refusal
         && let Ok(Some(why)) = tokio::time::timeout(Duration::from_secs(1), refusal).await
     {
-        made.trouble = Some((Step::Forward, why));
+        made.trouble = Some((Step::Forward, why.trim().to_owned()));
         made.steps.clear();
     }
     Contact::Made(made)

@@ -100,25 +100,26 @@ impl Statements {
         Self { family, said: Vec::new() }
     }
 
-    pub(super) fn fine(&mut self, about: impl Into<String>, message: impl Into<String>) {
-        self.say(State::Fine, about.into(), message.into());
+    pub(super) fn fine(&mut self, about: impl AsRef<str>, message: impl AsRef<str>) {
+        self.say(State::Fine, about.as_ref(), message.as_ref());
     }
 
     pub(super) fn wrong(
         &mut self,
         code: Code,
-        about: impl Into<String>,
-        message: impl Into<String>,
+        about: impl AsRef<str>,
+        message: impl AsRef<str>,
         mend: impl Into<String>,
     ) {
-        self.say(State::Wrong { code, mend: mend.into() }, about.into(), message.into());
+        self.say(State::Wrong { code, mend: mend.into() }, about.as_ref(), message.as_ref());
     }
 
-    pub(super) fn unknown(&mut self, about: impl Into<String>, why: impl Into<String>) {
-        self.say(State::Unknown, about.into(), why.into());
+    pub(super) fn unknown(&mut self, about: impl AsRef<str>, why: impl AsRef<str>) {
+        self.say(State::Unknown, about.as_ref(), why.as_ref());
     }
 
-    fn say(&mut self, state: State, about: String, message: String) {
+    fn say(&mut self, state: State, about: &str, message: &str) {
+        let (about, message) = (on_one_line(about), on_one_line(message));
         self.said.push(Statement { family: self.family, state, about, message });
     }
 
@@ -136,11 +137,18 @@ impl Statements {
     }
 }
 
+/// Messages of the API and of objects are other people's text: nothing of it moves a terminal's cursor.
+fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// How long each step of a call of the webhook took; those that were not made are absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Times {
-    /// How the webhook was called.
+    /// What was called: a Pod, a Service or a URL.
+    pub(super) about: String,
+    /// How.
     pub(super) road: String,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
     pub(super) dns_milliseconds: Option<Duration>,
@@ -170,7 +178,8 @@ pub struct Report {
     /// How many statements are findings, and of how many things it is not known how they stand.
     pub(super) wrong: usize,
     pub(super) unknown: usize,
-    pub(super) times: Option<Times>,
+    /// The calls of the webhook that were made.
+    pub(super) calls: Vec<Times>,
     pub(super) checks: Vec<Statement>,
 }
 
@@ -234,7 +243,8 @@ mod tests {
         let mut rights = Statements::of(Family::Rights);
         rights.unknown("ServiceAccount pullcred/pullcred-webhook", "forbidden");
         let times = Times {
-            road: "called by its URL".to_owned(),
+            about: "https://webhook.example/mutate".to_owned(),
+            road: "by its URL".to_owned(),
             tcp_milliseconds: Some(Duration::from_micros(170)),
             tls_milliseconds: Some(Duration::from_nanos(2_000_400)),
             ..Times::default()
@@ -245,7 +255,7 @@ mod tests {
             namespace: "default".to_owned(),
             wrong: 1,
             unknown: 1,
-            times: Some(times),
+            calls: vec![times],
             checks: said.into_inner().into_iter().chain(rights.into_inner()).collect(),
         }
     }
@@ -256,7 +266,7 @@ mod tests {
         let about = "MutatingWebhookConfiguration pullcred";
         let wanted = json!({
             "name": "pullcred", "releaseNamespace": "pullcred", "namespace": "default", "wrong": 1, "unknown": 1,
-            "times": {"road": "called by its URL", "tcpMilliseconds": 0.17, "tlsMilliseconds": 2.0},
+            "calls": [{"about": "https://webhook.example/mutate", "road": "by its URL", "tcpMilliseconds": 0.17, "tlsMilliseconds": 2.0}],
             "checks": [
                 {"family": "installation", "state": "fine", "about": "Lease pullcred/pullcred-controller", "message": "`one` leads"},
                 {"family": "installation", "state": "wrong", "code": "PC201", "mend": "install it", "about": about, "message": "is not there"},
@@ -264,20 +274,25 @@ mod tests {
             ],
         });
         assert_eq!(serde_json::to_value(report()).unwrap(), wanted);
-        let not_called = Report { times: None, ..report() };
-        assert_eq!(serde_json::to_value(not_called).unwrap()["times"], json!(null));
     }
 
     #[test]
     fn text_is_aligned_and_says_what_to_do() {
         let text = anstream::adapter::strip_str(&report().to_string()).to_string();
         let wanted = "installation\n  \
-            fine     Lease pullcred/pullcred-controller          `one` leads\n  \
-            PC201    MutatingWebhookConfiguration pullcred       is not there\n                                                     mend: install it\n\
+            fine     Lease pullcred/pullcred-controller        `one` leads\n  \
+            PC201    MutatingWebhookConfiguration pullcred     is not there\n                                                     mend: install it\n\
             rights\n  \
-            unknown  ServiceAccount pullcred/pullcred-webhook    forbidden\n\
+            unknown  ServiceAccount pullcred/pullcred-webhook  forbidden\n\
             1 finding, and 1 thing unknown. Each code is explained in docs/findings.md.\n";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn what_others_have_written_moves_no_cursor() {
+        let mut said = Statements::of(Family::Rules);
+        said.unknown("ClusterPullSecret a", "not ready:\n\u{1b}[2Jgone");
+        assert_eq!(said.into_inner()[0].message, "not ready:  [2Jgone");
     }
 
     /// What is unknown is not fine.

@@ -13,6 +13,8 @@ use crate::rules::{ClusterPullSecret, Code, Mode};
 pub(super) struct Observed {
     pub(super) name: String,
     pub(super) release_namespace: String,
+    /// Why it is not known which Secrets the rules need, if so.
+    pub(super) rules_unseen: Option<String>,
     /// Each with its name.
     pub(super) policies: Vec<(String, Seen<ValidatingAdmissionPolicy>, Seen<ValidatingAdmissionPolicyBinding>)>,
     /// Each with whether it is allowed.
@@ -114,16 +116,18 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             asked().filter(|(_, allowed)| *allowed == Seen::There(false)).map(|(need, _)| words(need)).collect();
         let unknown = asked().find_map(|(_, allowed)| match allowed {
             Seen::There(_) => None,
-            Seen::Absent => Some("the API server does not say"),
-            Seen::Unknown(why) => Some(why.as_str()),
+            Seen::Absent => Some("the API server does not say".to_owned()),
+            Seen::Unknown(why) => Some(why.clone()),
         });
+        let unseen = seen.rules_unseen.as_ref().filter(|_| component == "controller");
+        let unknown = unknown.or(unseen.map(|why| format!("which Secrets it needs rights on: {why}")));
         if !lacking.is_empty() {
             let mend = if lacking.iter().any(|right| right.contains("secrets `")) {
                 "add the names to the Helm values rbac.secretNames (copies) or rbac.sourceNames (sources beside pullcred), and upgrade"
             } else {
                 "upgrade the Helm chart, which makes the roles and their bindings; docs/rbac.md has them all"
             };
-            said.wrong(Code::Rights, &*about, format!("may not {}", lacking.join(", ")), mend);
+            said.wrong(Code::Rights, &about, format!("may not {}", lacking.join(", ")), mend);
         }
         match unknown {
             Some(why) => said.unknown(about, why),
@@ -160,7 +164,7 @@ fn judge_policy(
     let about = about::<ValidatingAdmissionPolicy>(None, name);
     let mend =
         "upgrade the Helm chart, which makes the policies and their bindings; docs/rbac.md says what they keep off";
-    let mut wrong = |message: &str| said.wrong(Code::Policy, &*about, message, mend);
+    let mut wrong = |message: &str| said.wrong(Code::Policy, &about, message, mend);
     match policy {
         Seen::Unknown(why) => return said.unknown(about, why),
         Seen::Absent => {

@@ -48,7 +48,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             judge_status(rule, object, seen.now, said);
         }
         if said.is_fine_since(before) {
-            said.fine(&*rule.about, "is valid, and ready");
+            said.fine(&rule.about, "is valid, and ready");
         }
     }
     for rule in team.there().into_iter().flatten() {
@@ -60,7 +60,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
             judge_missed(rule, status.missed, said);
         }
         if said.is_fine_since(before) {
-            said.fine(&*rule.about, "is valid");
+            said.fine(&rule.about, "is valid");
         }
     }
 }
@@ -80,7 +80,7 @@ fn judge_document<K>(known: &Known<K>, said: &mut Statements) {
     if let Err(why) = &known.rule {
         said.wrong(
             Code::InvalidRule,
-            &*known.about,
+            &known.about,
             format!("is skipped, for it is not valid: {why}"),
             "correct the field that the message names; each PC0xx code has its own section in docs/findings.md",
         );
@@ -92,7 +92,7 @@ fn judge_status(known: &Known<ClusterPullSecret>, object: &ClusterPullSecret, no
     if status.observed_generation.is_none() || status.observed_generation < object.meta().generation {
         said.wrong(
             Code::NotObserved,
-            &*known.about,
+            &known.about,
             "the controller has said nothing about it as it is now",
             "if this stays so for more than a minute, no controller leads: see the check of its Lease, and its log",
         );
@@ -105,7 +105,7 @@ fn judge_status(known: &Known<ClusterPullSecret>, object: &ClusterPullSecret, no
     {
         said.wrong(
             Code::CredentialEnded,
-            &*known.about,
+            &known.about,
             format!("the credential in its copies ended on {}", end.0),
             "see what the condition Ready says, and the controller's log; docs/sources.md says how each source is renewed",
         );
@@ -117,7 +117,7 @@ fn judge_ready<K>(known: &Known<K>, conditions: Option<&[Condition]>, said: &mut
     if let Some(Condition { reason, message, .. }) = ready.filter(|condition| condition.status != "True") {
         said.wrong(
             Code::NotReady,
-            &*known.about,
+            &known.about,
             format!("is not ready, {reason}: {message}"),
             "do what the message says; docs/controller.md has a table of the reasons",
         );
@@ -128,7 +128,7 @@ fn judge_missed<K>(known: &Known<K>, missed: Option<i64>, said: &mut Statements)
     if let Some(missed) = missed.filter(|missed| *missed > 0) {
         said.wrong(
             Code::MissedPods,
-            &*known.about,
+            &known.about,
             format!("{missed} running or pending Pods lack the reference that it gives: they were created while the webhook was not reached, or before the rule"),
             "mend what the other findings name, then create them anew: kubectl rollout restart, in their namespaces",
         );

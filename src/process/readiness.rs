@@ -41,7 +41,7 @@ impl Condition {
 }
 
 /// All conditions of a process.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Readiness(Vec<Condition>);
 
 /// What `/readyz` answers.

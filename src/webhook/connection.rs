@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tower::Service;
 
@@ -41,7 +41,8 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, peer: Sock
         tracing::debug!(%peer, %error, "a connection ended before it began");
         return;
     }
-    let failed = match timeout(server.limits.handshake, first_byte(&stream)).await {
+    let deadline = Instant::now() + server.limits.handshake;
+    let failed = match timeout_at(deadline, first_byte(&stream)).await {
         Err(_) => Some((Failure::Timeout, None)),
         Ok(Err(error)) => Some((Failure::of(&error), Some(error))),
         Ok(Ok(None)) => Some((Failure::Closed, None)),
@@ -56,7 +57,7 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, peer: Sock
         Some(failed) => failed,
         // The handshake and the stream are boxed, since every await that they live through would make room for them in the
         // task of every connection.
-        None => match timeout(server.limits.handshake, Box::pin(server.tls.accept(stream))).await {
+        None => match timeout_at(deadline, Box::pin(server.tls.accept(stream))).await {
             Ok(Ok(stream)) => return requests(&server, Box::new(stream), peer).await,
             Ok(Err(error)) => (Failure::of(&error), Some(error)),
             Err(_) => (Failure::Timeout, None),

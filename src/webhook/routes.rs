@@ -54,13 +54,12 @@ pub fn router(routes: Routes) -> Router {
 }
 
 async fn other_path(State(routes): State<Arc<Routes>>, uri: Uri) -> Response<Body> {
-    let path: String = uri.path().chars().take(200).collect();
-    routes.refuse(Refused::Path, StatusCode::NOT_FOUND, &format!("nothing is at `{path}`: reviews go to /mutate"))
+    let message = format!("nothing is at `{}`: reviews go to /mutate", short(uri.path()));
+    routes.refuse(Refused::Path, StatusCode::NOT_FOUND, &message)
 }
 
 async fn other_method(State(routes): State<Arc<Routes>>, method: Method) -> Response<Body> {
-    let method: String = method.as_str().chars().take(20).collect();
-    let message = format!("/mutate takes POST, not {method}");
+    let message = format!("/mutate takes POST, not {}", short(method.as_str()));
     let mut response = routes.refuse(Refused::Method, StatusCode::METHOD_NOT_ALLOWED, &message);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
@@ -136,8 +135,8 @@ impl Routes {
             }
             Answer::NotAReview { message } => self.refuse(Refused::NotAReview, StatusCode::BAD_REQUEST, &message),
             Answer::NamespaceUnknown { namespace } => {
-                let message =
-                    format!("the labels of namespace `{}` are not known yet: ask again", namespace.escape_debug());
+                let namespace = short(&namespace).escape_debug();
+                let message = format!("the labels of namespace `{namespace}` are not known yet: ask again");
                 self.shed(Shed::NamespaceUnknown, &message)
             }
         }
@@ -185,6 +184,15 @@ fn is_json(headers: &HeaderMap) -> Result<(), &'static str> {
     }
 }
 
+/// As much of a stranger's text as is repeated: a name in Kubernetes has at most 253 characters.
+fn short(text: &str) -> &str {
+    const LENGTH: usize = 253;
+    if text.len() <= LENGTH {
+        return text;
+    }
+    text.char_indices().nth(LENGTH).map_or(text, |(end, _)| &text[..end])
+}
+
 /// The deadline that the API server names: `?timeout=10s`.
 fn deadline(uri: &Uri) -> Option<Duration> {
     let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
@@ -209,8 +217,8 @@ async fn read(mut body: Body, room: usize) -> Result<Bytes, Unread> {
             first = data;
         } else {
             if whole.is_empty() {
-                let rest = body.size_hint().upper().and_then(|rest| usize::try_from(rest).ok());
-                whole.reserve(first.len() + data.len() + rest.unwrap_or_default());
+                // All at once: a buffer that grows is copied, and takes more than was set aside.
+                whole.reserve(room);
                 whole.extend_from_slice(&std::mem::take(&mut first));
             }
             whole.extend_from_slice(&data);
@@ -223,7 +231,7 @@ async fn read(mut body: Body, room: usize) -> Result<Bytes, Unread> {
 fn log(decision: &Decision<'_>, snapshot: &Snapshot, started: Instant) {
     static SAID: Seldom = Seldom::at_most(50);
     let Decision { outcome, rules, added, warnings, uid, namespace, pod } = decision;
-    let (uid, namespace, pod) = (&**uid, &**namespace, &**pod);
+    let (uid, namespace, pod) = (short(uid), short(namespace), short(pod));
     tracing::debug!(
         outcome = outcome.as_str(),
         namespace,

@@ -14,7 +14,7 @@ use super::certificate::Certificates;
 use crate::cluster::configuration::{ENTRY, bundle};
 use crate::cluster::{Change, Trouble};
 use crate::pki::{Certificate, trusts};
-use crate::process::readiness::{Condition, State};
+use crate::process::readiness::{Condition, Readiness, State};
 
 /// How often it is looked whether the certificate has changed.
 const LOOK: Duration = Duration::from_millis(200);
@@ -27,6 +27,8 @@ pub struct FollowingTrust {
     pub name: String,
     /// How it stands.
     pub condition: Condition,
+    /// All other conditions: together they say when the process is ready for the first time.
+    pub others: Readiness,
     /// What is counted.
     pub series: Series,
 }
@@ -46,7 +48,7 @@ impl FollowingTrust {
     pub async fn follow(self, mut changes: mpsc::Receiver<Change<MutatingWebhookConfiguration>>) -> Infallible {
         let mut known = Known::Nothing(format!("configuration {} is not read yet", self.name));
         let mut is_listed = false;
-        let mut was_trusted = false;
+        let mut was_ready = false;
         let mut said = None;
         let mut looks = interval(LOOK);
         loop {
@@ -64,17 +66,16 @@ impl FollowingTrust {
                 Some(Change::ListEnds | Change::Gone(_)) => known = Known::Absent,
                 // A right that is missing is told, and is no reason to serve nobody.
                 Some(Change::Trouble(trouble)) => match &known {
-                    Known::Nothing(_) if trouble == Trouble::Denied => {
-                        was_trusted = true;
+                    Known::Nothing(_) => {
+                        was_ready |= trouble == Trouble::Denied;
                         known = Known::Nothing(format!("mutatingwebhookconfigurations {trouble}"));
                     }
-                    Known::Nothing(_) => known = Known::Nothing(format!("mutatingwebhookconfigurations {trouble}")),
                     Known::Absent | Known::There(_) => {}
                 },
                 None => {}
             }
-            let state = self.compare(&known, was_trusted);
-            was_trusted |= matches!(state, State::Met(_));
+            let state = self.compare(&known, was_ready);
+            was_ready |= matches!(state, State::Met(_)) && self.others.report().ready;
             if said.as_ref() != Some(&state) {
                 match &state {
                     State::Met(text) => tracing::info!("caBundle: {text}"),
@@ -86,7 +87,7 @@ impl FollowingTrust {
         }
     }
 
-    fn compare(&self, known: &Known, was_trusted: bool) -> State {
+    fn compare(&self, known: &Known, was_ready: bool) -> State {
         let name = &self.name;
         let wrong = match known {
             Known::Nothing(why) => why.clone(),
@@ -107,6 +108,6 @@ impl FollowingTrust {
             },
         };
         self.series.certificate_trusted.set(0);
-        if was_trusted { State::Warned(wrong) } else { State::Missing(wrong) }
+        if was_ready { State::Warned(wrong) } else { State::Missing(wrong) }
     }
 }

@@ -36,7 +36,7 @@ async fn a_sound_cluster_has_no_finding() {
         assert!(told.checks("fine").iter().any(|check| check["family"] == family), "{family}: {}", told.out);
     }
     for step in ["tcpMilliseconds", "tlsMilliseconds", "httpMilliseconds"] {
-        assert!(report["times"][step].as_f64().unwrap() > 0.0, "{step}: {}", told.out);
+        assert!(report["calls"][0][step].as_f64().unwrap() > 0.0, "{step}: {}", told.out);
     }
     let told = doctor(&patient.sound().plane.kubeconfig, &["--format", "text"]);
     assert!(told.out.ends_with("Everything is fine.\n"), "{}", told.out);
@@ -175,7 +175,7 @@ async fn a_webhook_that_takes_long_is_recognised() {
     let url = format!("https://127.0.0.1:{slow}/mutate");
     patient.change_entry(json!({"timeoutSeconds": 2, "clientConfig": {"url": url}})).await;
     let told = patient.finds(&["--only", "connection"], &["PC228"]).await.unwrap();
-    let times = &told.json()["times"];
+    let times = &told.json()["calls"][0];
     assert!(times["tlsMilliseconds"].as_f64().unwrap() >= 1000.0, "{times}");
     assert!(times["httpMilliseconds"].as_f64().unwrap() < 1000.0, "{times}");
 }

@@ -19,6 +19,7 @@
 mod support;
 
 mod calls_as_the_api_server_does;
+mod certificates_look_after_themselves;
 mod chart_accepted;
 mod chart_admission;
 mod chart_certificates;
@@ -43,4 +44,5 @@ mod recorded_reviews;
 mod rights;
 mod rules_from_the_api;
 mod the_api_refuses_what_files_refuse;
+mod values_in_documents;
 mod webhook_goes_away;

@@ -1,10 +1,12 @@
 //! Holds the invariants of `ARCHITECTURE.md` that a compiler cannot: who may import whom, which crates a pure room may
-//! know, how long a file may be, and that what the documents point at is there.
+//! know, how long a file may be, that what the documents point at is there, and that what they
+//! show is so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod commands;
 mod documents;
 mod source;
 
@@ -357,6 +359,10 @@ holds!(no_source_file_is_longer_than_its_limit, long_files);
 holds!(every_rust_file_opens_with_what_it_is_for, files_without_a_purpose);
 holds!(no_file_names_a_place_of_one_machine, places_of_one_machine);
 holds!(every_link_in_the_documents_leads_somewhere, dead_links);
+holds!(every_command_in_the_documents_says_where_it_is_run, commands::unmarked);
+holds!(every_command_with_a_stage_of_its_own_is_in_one, commands::in_no_stage);
+holds!(every_command_that_is_not_run_is_listed, commands::not_as_listed);
+holds!(every_rule_in_the_documents_is_one, commands::wrong_rules);
 
 #[test]
 fn an_import_against_the_direction_is_found_however_it_is_written() {

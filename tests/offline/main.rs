@@ -32,6 +32,7 @@ mod provision_properties;
 mod rule_files;
 mod rule_matching;
 mod rule_schema;
+mod rules_reference;
 mod slices;
 mod starts_or_says_why_not;
 mod tells_how_it_is;

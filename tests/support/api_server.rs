@@ -25,7 +25,7 @@ const WHOLE_REQUEST: Duration = Duration::from_secs(34);
 
 /// One API server and the webhook's Service as it sees it.
 pub struct ApiServer {
-    trust: ClientConfig,
+    trust: Mutex<ClientConfig>,
     timeout: Duration,
     /// The ports of the replicas that are ready, as far as this API server has heard.
     endpoints: Mutex<Vec<u16>>,
@@ -64,7 +64,8 @@ impl Want {
 impl ApiServer {
     /// One that trusts a `caBundle` and waits so long for an answer (`timeoutSeconds`).
     pub fn new(trust: ClientConfig, timeout: Duration) -> Arc<Self> {
-        let api_server = Arc::new(Self { trust, timeout, endpoints: Mutex::default(), pool: Mutex::default() });
+        let api_server =
+            Arc::new(Self { trust: Mutex::new(trust), timeout, endpoints: Mutex::default(), pool: Mutex::default() });
         let weak = Arc::downgrade(&api_server);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -75,6 +76,12 @@ impl ApiServer {
             }
         });
         api_server
+    }
+
+    /// It hears of another `caBundle`: it makes itself another client, with connections of its own. Calls under way are finished.
+    pub fn trusts(&self, trust: ClientConfig) {
+        *self.trust.lock().unwrap() = trust;
+        self.pool.lock().unwrap().idle.clear();
     }
 
     /// It hears which replicas are ready.
@@ -161,7 +168,8 @@ impl ApiServer {
             endpoints.rotate_left(1);
             endpoints[endpoints.len() - 1]
         };
-        Client::connect_with(port, self.trust.clone()).await.map_err(|error| format!("dial: {error}"))
+        let trust = self.trust.lock().unwrap().clone();
+        Client::connect_with(port, trust).await.map_err(|error| format!("dial: {error}"))
     }
 
     /// Hands a connection to the call that waits longest, or keeps it, or closes it when there are enough.

@@ -1,9 +1,10 @@
 //! What several tests stand on: the control plane, the chart, the program as a process, the server inside the test, a client of it,
-//! tables, what the kernel says of a process, and waiting for a condition with a limit.
+//! a Service, certificates that are looked after, tables, what the kernel says of a process, and waiting for a condition with a limit.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod api_server;
+pub mod balancer;
 pub mod chart;
 pub mod client;
 pub mod control_plane;
@@ -15,18 +16,29 @@ pub mod program;
 pub mod road;
 pub mod server;
 pub mod tables;
+pub mod trust;
 
 use std::time::{Duration, Instant};
 
 /// Asks every 20 ms until the answer is there. Ends the test with what was waited for when the limit has passed.
-pub async fn wait_for<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn wait_for<T>(what: &str, limit: Duration, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    wait_for_every(Duration::from_millis(20), what, limit, ask).await
+}
+
+/// The same at another pace, for what is asked many times at once.
+pub async fn wait_for_every<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
         assert!(start.elapsed() < limit, "gave up waiting for {what} after {limit:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

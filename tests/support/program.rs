@@ -52,6 +52,12 @@ impl Webhook {
         Self::spawn_with(program.env("KUBECONFIG", kubeconfig), None, arguments)
     }
 
+    /// Starts it with these rule documents and the certificate of the cluster that this kubeconfig names, and waits for nothing.
+    pub fn with_certificate_of_cluster(kubeconfig: &Path, rules: &str, arguments: &[&str]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pullcred"));
+        Self::spawn_with(program.env("KUBECONFIG", kubeconfig), Some(rules), arguments)
+    }
+
     /// Starts it with exactly the arguments of a container, but for the addresses of its ports, and waits for nothing.
     pub fn as_in(container: &[String], kubeconfig: &Path) -> Self {
         let (port, admin_port) = (free_port(), free_port());

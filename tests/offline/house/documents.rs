@@ -1,9 +1,40 @@
-//! Reads Markdown just well enough to say where its links lead.
+//! Reads Markdown just well enough to say where its links lead, and what its blocks of code are.
 
 /// A link to something in this repository, as written.
 pub struct Link {
     pub line: usize,
     pub target: String,
+}
+
+/// A fenced block of code.
+pub struct Block {
+    /// Of its first fence.
+    pub line: usize,
+    /// What stands behind that: a language, and what else is said.
+    pub info: String,
+    pub text: String,
+}
+
+pub fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut in_block, mut indent) = (false, 0);
+    for (index, line) in text.lines().enumerate() {
+        let fence = line.trim_start().strip_prefix("```");
+        match (fence, in_block) {
+            (Some(info), false) => {
+                indent = line.len() - line.trim_start().len();
+                blocks.push(Block { line: index + 1, info: info.trim().to_owned(), text: String::new() });
+            }
+            (None, true) => {
+                let block = blocks.last_mut().expect("a fence has begun a block");
+                block.text.push_str(line.get(indent..).unwrap_or_default());
+                block.text.push('\n');
+            }
+            _ => {}
+        }
+        in_block ^= fence.is_some();
+    }
+    blocks
 }
 
 /// Inline links that are not to another host; code blocks and code spans hold none.
@@ -56,6 +87,13 @@ fn links_are_read_outside_code() {
     let text = "[a](b.md#c) and [d](https://e.example) `[f](g.md)`\n```\n[h](i.md)\n```\n![j](k.png \"l\")";
     let links: Vec<_> = local_links(text).into_iter().map(|link| (link.line, link.target)).collect();
     assert_eq!(links, [(1, "b.md#c".to_owned()), (5, "k.png".to_owned())]);
+}
+
+#[test]
+fn blocks_know_what_they_are() {
+    let text = "a\n```sh run\nb\n c\n```\n- d\n  ```\n  e\n  ```\n";
+    let blocks: Vec<_> = blocks(text).into_iter().map(|block| (block.line, block.info, block.text)).collect();
+    assert_eq!(blocks, [(2, "sh run".to_owned(), "b\n c\n".to_owned()), (7, String::new(), "e\n".to_owned())]);
 }
 
 #[test]

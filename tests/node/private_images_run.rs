@@ -1,0 +1,55 @@
+//! What all of this is for: Pods of a private image are refused, pullcred is installed with one Secret and one rule, and the same
+//! Pods run at the first try, in namespaces that did not exist a second before.
+
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+
+use crate::node::Node;
+use crate::pods;
+use crate::release::Release;
+use crate::ways::Way;
+
+/// In how many namespaces.
+const NAMESPACES: usize = 100;
+
+/// How many at a time: as many as one node starts at once. CronJobs do not wait for each other, their Pods come with the minute.
+const AT_ONCE: usize = 8;
+
+#[tokio::test]
+async fn at_the_first_try_in_100_new_namespaces_and_not_without_pullcred() {
+    let node = Node::turn().await;
+    let release = Release::of(&node);
+    release.absent().await;
+    join_all(Way::ALL.map(async |way| {
+        let namespace = way.begin(&node).await;
+        pods::are_refused(&node, &namespace, way).await;
+        way.end(&node, &namespace).await;
+        node.leave(&namespace).await;
+    }))
+    .await;
+    println!("without pullcred, all are refused: {:?}", Way::ALL);
+
+    release.install(&release.values()).await;
+
+    let room = Semaphore::new(AT_ONCE);
+    let tries = Way::ALL.into_iter().cycle().take(NAMESPACES).map(async |way| {
+        let _room = if way == Way::CronJob { None } else { Some(room.acquire().await.unwrap()) };
+        let namespace = way.begin(&node).await;
+        let result = pods::run_at_the_first_try(&node, &namespace, way).await;
+        way.end(&node, &namespace).await;
+        pods::delete_all(&node, &namespace).await;
+        node.leave(&namespace).await;
+        (way, result.map_err(|reason| format!("{way:?} in {namespace}: {reason}")))
+    });
+    let results = join_all(tries).await;
+
+    for way in Way::ALL {
+        let of_way: Vec<_> = results.iter().filter(|(other, _)| *other == way).collect();
+        let good = of_way.iter().filter(|(_, result)| result.is_ok()).count();
+        println!("{way:?}: at the first try, without a warning, in {good} of {} namespaces", of_way.len());
+    }
+    let failures: Vec<&String> = results.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
+    assert_eq!(results.len(), NAMESPACES);
+    assert!(failures.is_empty(), "{} of {NAMESPACES}: {failures:#?}", failures.len());
+    release.absent().await;
+}
