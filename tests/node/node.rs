@@ -55,6 +55,8 @@ impl Node {
         given("KUBECONFIG", "the cluster in which pullcred is installed and uninstalled");
         let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.unwrap();
         config.read_timeout = Some(Duration::from_secs(60));
+        // What fails once has failed: a second try would hide it.
+        config.default_retry = false;
         let client = Client::try_from(config).unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
         for old in namespaces.list_metadata(&ListParams::default().labels(OURS)).await.unwrap().items {

@@ -1,6 +1,5 @@
 //! The chart, installed by Helm as a person does it, and its Pods.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -136,15 +135,14 @@ impl<'a> Release<'a> {
 
     /// What Helm says, or why it fails.
     async fn helm(self, arguments: &[&str], values: Option<&Value>) -> Result<String, String> {
-        let home = tempfile::tempdir().unwrap();
-        let mut helm = tokio::process::Command::from(chart::helm_at(home.path()));
-        helm.args(arguments).args(["--namespace", RELEASE_NAMESPACE]).stdin(Stdio::null());
-        if let Some(values) = values {
-            let file = home.path().join("values.json");
-            std::fs::write(&file, values.to_string()).unwrap();
-            helm.arg("--values").arg(file);
-        }
-        let output = helm.output().await.unwrap();
+        let arguments: Vec<String> =
+            arguments.iter().chain(&["--namespace", RELEASE_NAMESPACE]).map(ToString::to_string).collect();
+        let values = values.cloned();
+        let output = tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            values.map_or_else(|| chart::bare_helm(&arguments), |values| chart::helm(&arguments, &values))
+        });
+        let output = output.await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() {
             return Ok(text(&output.stdout));

@@ -86,7 +86,7 @@ async fn decisions(node: &Node, pods: &[Pod]) -> usize {
     for pod in pods {
         let url = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/pods/{}:8080/proxy/metrics", pod.name_any());
         let text = node.client.request_text(http::Request::get(url).body(Vec::new()).unwrap()).await.unwrap();
-        let lines = text.lines().filter(|line| line.starts_with("pullcred_webhook_decisions_total"));
+        let lines = text.lines().filter(|line| line.starts_with("pullcred_decisions_total"));
         sum += lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum::<usize>();
     }
     sum
