@@ -103,16 +103,29 @@ fn merge(hits: &mut Vec<Hit>) {
 }
 
 /// A warning for the person who created the Pod: its code, then the text, cut to what `kubectl` shows whole.
-pub(super) fn warning(code: Code, text: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
-    let mut warning = format!("pullcred {code}: ");
-    // Writing to a String does not fail.
-    let _ = text(&mut warning);
-    if let Some((cut, _)) = warning.char_indices().nth(WARNING_LENGTH) {
-        let last = warning[..cut].char_indices().next_back().map_or(0, |(last, _)| last);
-        warning.truncate(last);
-        warning.push('…');
+pub(super) fn warning(code: Code, text: impl FnOnce(&mut Short) -> std::fmt::Result) -> String {
+    let mut warning = Short { text: String::new(), left: WARNING_LENGTH };
+    if write!(warning, "pullcred {code}: ").and_then(|()| text(&mut warning)).is_err() {
+        warning.text.pop();
+        warning.text.push('…');
     }
-    warning
+    warning.text
+}
+
+/// Text that takes only so many characters and then no more, however long what is written may be.
+pub(super) struct Short {
+    text: String,
+    left: usize,
+}
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(std::fmt::Error)?;
+            self.text.push(character);
+        }
+        Ok(())
+    }
 }
 
 /// What the audit log keeps of a Pod that a rule matched; `None` when none did.
@@ -120,8 +133,8 @@ pub(super) fn audit_annotations(matched: &[usize], rules: &[Rule]) -> Option<Aud
     if matched.is_empty() {
         return None;
     }
-    let mut names = String::new();
-    let mut secrets: Vec<&str> = Vec::with_capacity(matched.len());
+    let (mut names, mut secrets) = (String::with_capacity(64), String::with_capacity(64));
+    let mut last = None;
     for rule in matched.iter().map(|&index| &rules[index]) {
         if !names.is_empty() {
             names.push(',');
@@ -131,9 +144,13 @@ pub(super) fn audit_annotations(matched: &[usize], rules: &[Rule]) -> Option<Aud
             names.push('/');
         }
         names.push_str(&rule.id().name);
-        secrets.push(rule.secret_name());
+        // Equal names are neighbours only if their rules are equally specific; an audit entry may name one twice otherwise.
+        if last.replace(rule.secret_name()) != Some(rule.secret_name()) {
+            if !secrets.is_empty() {
+                secrets.push(',');
+            }
+            secrets.push_str(rule.secret_name());
+        }
     }
-    // Equal names are neighbours only if their rules are equally specific; an audit entry may name one twice otherwise.
-    secrets.dedup();
-    Some(AuditAnnotations { rules: names, secrets: secrets.join(",") })
+    Some(AuditAnnotations { rules: names, secrets })
 }

@@ -8,6 +8,10 @@ use super::json::{Members, Reader, Unreadable};
 /// server (plugin/pkg/admission/noderestriction in Kubernetes).
 const MIRROR: &[u8] = b"kubernetes.io/config.mirror";
 
+/// Most images, and most pull secrets, of a Pod that is read: each takes 32 bytes, and a body of 8 MiB may hold 600,000. What
+/// etcd stores, 1.5 MiB, holds fewer than 10,000 containers.
+const MOST: usize = 20_000;
+
 /// The part of a Pod that is read, borrowed from the review's bytes.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct PodView<'a> {
@@ -54,7 +58,8 @@ impl<'a> PodView<'a> {
     pub(super) fn display_name(&self) -> Cow<'a, str> {
         match (&self.name, &self.generate_name) {
             (Some(name), _) if !name.is_empty() => name.clone(),
-            (_, Some(stem)) => Cow::Owned(format!("{stem}*")),
+            // No name is longer, and this one is only told.
+            (_, Some(stem)) => Cow::Owned(stem.chars().take(253).chain(['*']).collect()),
             _ => Cow::Borrowed(""),
         }
     }
@@ -76,7 +81,7 @@ impl<'de> Members<'de> for PodView<'de> {
         match key {
             b"metadata" => json.object(&mut Metadata(self)).map(drop),
             b"spec" => json.object(&mut Spec(self)).map(drop),
-            _ => json.skip(),
+            _ => Ok(json.skip()?),
         }
     }
 }
@@ -116,7 +121,7 @@ impl<'de> Members<'de> for Annotations<'_> {
 
     fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         *self.0 |= key == MIRROR;
-        json.skip()
+        Ok(json.skip()?)
     }
 }
 
@@ -154,7 +159,7 @@ impl<'de> Members<'de> for Spec<'_, 'de> {
                 self.0.pull_secrets = listed.then_some(secret.names);
                 Ok(())
             }
-            _ => json.skip(),
+            _ => Ok(json.skip()?),
         }
     }
 }
@@ -181,9 +186,8 @@ impl<'de> Members<'de> for Container<'_, 'de> {
         Ok(())
     }
 
-    fn end(&mut self) {
-        let place = self.place;
-        self.images.extend(self.image.take().map(|reference| Image { place, reference }));
+    fn end(&mut self) -> Result<(), Unreadable> {
+        keep(self.images, "the Pod's images", self.image.take().map(|reference| Image { place: self.place, reference }))
     }
 }
 
@@ -202,12 +206,13 @@ impl<'de> Members<'de> for Volume<'_, 'de> {
     fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
             b"image" => json.object(&mut ImageVolume(&mut self.reference)).map(drop),
-            _ => json.skip(),
+            _ => Ok(json.skip()?),
         }
     }
 
-    fn end(&mut self) {
-        self.images.extend(self.reference.take().map(|reference| Image { place: Place::Volumes, reference }));
+    fn end(&mut self) -> Result<(), Unreadable> {
+        let image = self.reference.take().map(|reference| Image { place: Place::Volumes, reference });
+        keep(self.images, "the Pod's images", image)
     }
 }
 
@@ -250,9 +255,18 @@ impl<'de> Members<'de> for SecretReference<'de> {
         Ok(())
     }
 
-    fn end(&mut self) {
-        self.names.extend(self.name.take());
+    fn end(&mut self) -> Result<(), Unreadable> {
+        keep(&mut self.names, "spec.imagePullSecrets", self.name.take())
     }
+}
+
+fn keep<T>(list: &mut Vec<T>, place: &'static str, item: Option<T>) -> Result<(), Unreadable> {
+    let Some(item) = item else { return Ok(()) };
+    if list.len() == MOST {
+        return Err(Unreadable::TooMany { place, most: MOST });
+    }
+    list.push(item);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -309,6 +323,20 @@ mod tests {
         ] {
             assert!(error(json).starts_with(place), "{}", error(json));
             assert!(!error(json).contains("hush"), "{}", error(json));
+        }
+    }
+
+    #[test]
+    fn a_pod_of_more_images_or_secrets_than_any_is_not_read() {
+        for (list, item, place) in [
+            ("containers", r#"{"image":"a"}"#, "the Pod's images"),
+            ("volumes", r#"{"image":{"reference":"a"}}"#, "the Pod's images"),
+            ("imagePullSecrets", r#"{"name":"a"}"#, "spec.imagePullSecrets"),
+        ] {
+            let pod = |count| format!(r#"{{"spec":{{"{list}":[{}]}}}}"#, vec![item; count].join(","));
+            assert!(PodView::read(pod(MOST).as_bytes()).is_ok(), "{list}");
+            let error = PodView::read(pod(MOST + 1).as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, format!("{place} holds more than 20000, which no Pod does"));
         }
     }
 

@@ -35,11 +35,13 @@ pub enum FileError {
 /// # Errors
 /// It is not there, not readable, not a regular file, or too large.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let kind = fs::metadata(path)?.file_type();
+    let metadata = fs::metadata(path)?;
+    let kind = metadata.file_type();
     if !kind.is_file() {
         return Err(FileError::NotAFile(describe(kind)));
     }
-    let mut bytes = Vec::new();
+    // With room for a byte more than there is the end is found at once, without a buffer that grows.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or_default() + 1);
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge(limit));

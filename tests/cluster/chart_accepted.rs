@@ -11,7 +11,7 @@ use crate::support::chart::{chart, plane, render, value_files, values_of};
 use crate::support::wait_for;
 
 /// Where an object is among the paths of the API.
-fn path(object: &Value) -> String {
+pub(super) fn path(object: &Value) -> String {
     let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
     let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
     let plural = if kind.ends_with("Policy") { kind.replace("Policy", "Policies") } else { format!("{kind}s") };
@@ -21,7 +21,7 @@ fn path(object: &Value) -> String {
 }
 
 /// Server-side apply, as `manager` does it.
-async fn apply(client: &Client, object: &Value, manager: &str, dry_run: bool) -> Result<Value, String> {
+pub(super) async fn apply(client: &Client, object: &Value, manager: &str, dry_run: bool) -> Result<Value, String> {
     let dry_run = if dry_run { "&dryRun=All" } else { "" };
     let url = format!("{}?fieldManager={manager}&force=true&fieldValidation=Strict{dry_run}", path(object));
     let request = Request::patch(url).header("content-type", "application/apply-patch+yaml");

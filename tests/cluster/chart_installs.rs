@@ -3,6 +3,7 @@
 //! what Pods would hold, and leads the Service to where they listen.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use http::Request;
@@ -11,6 +12,7 @@ use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 
+use super::chart_accepted::{apply, path};
 use super::cluster::secrets;
 use crate::support::chart::{Identity, bare_helm, chart, values_of};
 use crate::support::control_plane::ControlPlane;
@@ -120,6 +122,38 @@ impl World {
         let object =
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "pullcred-webhook"}, "spec": spec});
         self.apply(&path, &object).await;
+    }
+
+    /// What `helm test` does: makes the objects of the hook, runs what its Pod runs, with the rights of its account, and removes
+    /// them. Gives the exit code.
+    async fn test(&self, hooks: &[Value]) -> Option<i32> {
+        let (pods, others): (Vec<&Value>, Vec<&Value>) = hooks.iter().partition(|object| object["kind"] == "Pod");
+        for object in &others {
+            apply(&self.admin, object, "helm", false).await.unwrap();
+        }
+        let pod = &pods[0]["spec"];
+        let account = Identity::of(&self.plane, NAMESPACE, pod["serviceAccountName"].as_str().unwrap()).await;
+        // Its right to create Pods is one to dry runs.
+        let trial: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "real"}, "spec": {"containers": [{"name": "c", "image": "asia.gcr.io/app"}]}
+        }))
+        .unwrap();
+        let created = Api::namespaced(account.client().await, "default").create(&PostParams::default(), &trial).await;
+        let refusal = created.unwrap_err().to_string();
+        assert!(refusal.contains("creates Pods as a dry run alone"), "{refusal}");
+
+        let args = pod["containers"][0]["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());
+        let output = Command::new(env!("CARGO_BIN_EXE_pullcred"))
+            .args(args)
+            .env("KUBECONFIG", &account.kubeconfig)
+            .output()
+            .unwrap();
+        println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        for object in others {
+            let gone = Request::delete(path(object)).body(Vec::new()).unwrap();
+            self.admin.request_text(gone).await.unwrap();
+        }
+        output.status.code()
     }
 
     async fn namespace(&self, name: &str, labels: Value) {
@@ -255,6 +289,9 @@ async fn installed_used_upgraded_rolled_back_removed_and_installed_again() {
     let pod = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &trial).await.unwrap();
     assert!(notes.contains(&format!("It should say {}:", secrets(&pod).join(" "))), "{notes}");
 
+    let hooks: Vec<Value> = serde_saphyr::from_multiple(&world.helm(&["get", "hooks", RELEASE])).unwrap();
+    assert_eq!(world.test(&hooks).await, Some(0));
+
     // Pods in namespaces made a moment before, and all that are left out.
     world.namespace("team", json!({})).await;
     world.namespace("out", json!({"pullcred.io/inject": "disabled"})).await;
@@ -298,8 +335,9 @@ async fn installed_used_upgraded_rolled_back_removed_and_installed_again() {
     world.wait_until_injected().await;
     assert_eq!(world.pod("team", "other", json!({})).await, ["other"]);
 
-    // And back.
+    // And back. What `helm test` runs says so when nobody is reached.
     world.lead_to(None).await;
+    assert_eq!(world.test(&hooks).await, Some(1));
     world.helm(&["rollback", RELEASE, "1"]);
     assert_eq!(world.container("webhook").await, before);
     assert_eq!(world.bundle().await, bundle);

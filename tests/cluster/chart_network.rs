@@ -52,6 +52,19 @@ fn a_person_says_who_calls_who_reads_metrics_and_what_is_reached() {
     assert_eq!(controller["egress"].as_array().unwrap().last(), values["networkPolicy"]["controllerEgress"].get(0));
 }
 
+/// It has no port, so that nobody reaches it.
+#[test]
+fn the_test_reaches_api_servers_alone() {
+    let objects = render("pullcred", "registry-access", &json!({})).unwrap();
+    let policy = &object(&objects, "NetworkPolicy", "pullcred-test")["spec"];
+    let labels = &object(&objects, "Pod", "pullcred-test")["metadata"]["labels"];
+    for (key, value) in policy["podSelector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(labels[key], *value);
+    }
+    assert!(policy["ingress"].is_null() && policy["policyTypes"] == json!(["Ingress", "Egress"]));
+    assert_eq!(ports(&policy["egress"]), ["TCP 443", "TCP 6443", "TCP 8443", "TCP 16443"]);
+}
+
 #[test]
 fn without_them_there_are_none() {
     let objects = render("pullcred", "registry-access", &json!({"networkPolicy": {"enabled": false}})).unwrap();

@@ -13,6 +13,9 @@ use crate::support::chart::{chart, helm, render, value_files, values_of};
 const RELEASE: &str = "pullcred";
 const NAMESPACE: &str = "registry-access";
 
+/// Set, the document is written anew instead of compared.
+const WRITE: &str = "PULLCRED_TEST_WRITE";
+
 fn read(name: &str) -> String {
     fs::read_to_string(chart().join(name)).unwrap()
 }
@@ -304,6 +307,44 @@ fn the_same_values_render_the_same_bytes() {
     }
 }
 
+/// What Helm prints after an install: what there is, what to try, what to think about, what to do before an upgrade and in need.
+#[test]
+fn the_notes_say_what_there_is_and_what_is_risky() {
+    let chart = chart();
+    let notes = |values: &Value| {
+        let arguments = ["install", "--dry-run=client", "--namespace", NAMESPACE, RELEASE, chart.to_str().unwrap()];
+        let output = helm(&arguments, values);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_once("NOTES:").unwrap_or_else(|| panic!("{values}")).1.to_owned()
+    };
+    let rule = |selector: Value| json!({"pullSecrets": [{"name": "r", "images": ["*.a.io/team"], "namespaceSelector": selector}]});
+    let some = json!({"matchLabels": {"a": "b"}});
+    #[rustfmt::skip]
+    let table = [
+        (json!({}),                                                "no rules in pullSecrets"),
+        (rule(json!({})),                                          "Rule r serves every namespace"),
+        (rule(json!({})),                                          "kubectl run pullcred-trial --namespace default --image=any.a.io/team "),
+        (rule(json!({})),                                          "create secret docker-registry r "),
+        (rule(some.clone()),                                       "make a rule that serves every namespace"),
+        (json!({"webhook": {"failurePolicy": "Fail"}}),            "failurePolicy is Fail"),
+        (json!({"webhook": {"replicas": 1}}),                      "One replica of the webhook"),
+        (json!({"webhook": {"podDisruptionBudget": false}}),       "No PodDisruptionBudget"),
+        (json!({"controller": {"replicas": 1}}),                   "One replica of the controller"),
+        (json!({"webhook": {"excludedNamespaces": ["kube-system", "kube-public"]}}), "Pods of kube-node-lease go through"),
+        (json!({"webhook": {"hostNetwork": true, "port": 9443}}),  "port 9443 there is open"),
+        (json!({"networkPolicy": {"enabled": false}}),             "No NetworkPolicies"),
+        (json!({"rbac": {"copyMetadata": ["a.b/c"]}}),             "makes another controller fill Secrets"),
+    ];
+    for (values, words) in &table {
+        let text = notes(values);
+        assert!(text.contains(words), "{values}: {text}");
+        assert!(text.contains("kubectl apply --server-side --force-conflicts"), "{text}");
+        assert!(text.contains("kubectl delete mutatingwebhookconfiguration pullcred"), "{text}");
+    }
+    let quiet = notes(&rule(some));
+    assert!(!quiet.contains("To consider"), "{quiet}");
+}
+
 /// What makes a render depend on the cluster or on chance, or needs a Job that runs before or after.
 #[test]
 fn nothing_is_looked_up_or_made_up_while_rendering() {
@@ -357,10 +398,12 @@ fn every_value_is_documented() {
         assert!(!meaning.is_empty(), "{path} has no comment in values.yaml");
         writeln!(text, "| `{path}` | `{default}` | {} |", meaning.replace('|', "\\|")).unwrap();
     }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("values.md");
-    fs::write(&target, &text).unwrap();
-    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/values.md")).unwrap_or_default();
-    assert!(document == text, "docs/values.md is another: cp {} docs/values.md", target.display());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/values.md");
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "{} is behind values.yaml: run this test with {WRITE}=1", path.display());
 }
 
 struct Documented {
