@@ -33,6 +33,7 @@ const PORT: u16 = 10250;
 const SERVER: &str = "https server";
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_field_names, reason = "fields are called as their flags are")]
 pub(super) struct Webhook {
     /// File or directory of rule documents; re-read on change. May be given several times [default: the Kubernetes API]
     #[arg(long, env = "PULLCRED_RULES", value_name = "PATH")]
