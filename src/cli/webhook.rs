@@ -37,6 +37,7 @@ const THREADS: usize = 4;
 const SERVER: &str = "https server";
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_field_names, reason = "fields are called as their flags are")]
 pub(super) struct Webhook {
     /// File or directory of rule documents; re-read on change. May be given several times [default: the Kubernetes API]
     #[arg(long, env = "PULLCRED_RULES", value_name = "PATH")]

@@ -76,14 +76,14 @@ impl Certificate {
 
     /// Whether this is an authority whose key signed the other.
     pub fn issued(&self, other: &Self) -> bool {
-        let (Ok((_, issuer)), Ok((_, issued))) =
+        let (Ok((_, issuer)), Ok((_, leaf))) =
             (X509Certificate::from_der(&self.der), X509Certificate::from_der(&other.der))
         else {
             return false;
         };
         self.is_authority
-            && issuer.subject().as_raw() == issued.issuer().as_raw()
-            && issued.verify_signature(Some(issuer.public_key())).is_ok()
+            && issuer.subject().as_raw() == leaf.issuer().as_raw()
+            && leaf.verify_signature(Some(issuer.public_key())).is_ok()
     }
 
     /// Whether a private key in PEM belongs to it. Keys in other forms than PKCS #8, which is ours, are not looked into: they may,

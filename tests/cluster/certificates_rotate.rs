@@ -127,7 +127,7 @@ async fn an_api_server_that_is_away_for_longer_than_a_leaf_lives_is_caught_up_wi
 struct Inside {
     ahead: Arc<AtomicI64>,
     registry: Registry,
-    _lead: watch::Sender<bool>,
+    lead: watch::Sender<bool>,
     _task: JoinSet<()>,
 }
 
@@ -160,13 +160,13 @@ impl Inside {
         let (lead, leading) = watch::channel(true);
         let mut task = JoinSet::new();
         task.spawn(certificates.run(leading, std::future::pending()));
-        Self { ahead, registry, _lead: lead, _task: task }
+        Self { ahead, registry, lead, _task: task }
     }
 
     /// Sets its clock, and has it look at once, as it does each minute.
     fn set(&self, ahead: i64) {
         self.ahead.store(ahead, Ordering::SeqCst);
-        self._lead.send_replace(true);
+        self.lead.send_replace(true);
     }
 
     fn wrote(&self, what: &str) -> u32 {

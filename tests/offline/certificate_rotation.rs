@@ -154,7 +154,7 @@ fn damaged(content: Option<&Content>, damage: Damage) -> Option<Content> {
         Damage::Deleted => return None,
         Damage::Emptied => {
             content =
-                Content(BTreeMap::from([("tls.crt", vec![]), ("tls.key", vec![])].map(|(k, v)| (k.to_owned(), v))))
+                Content(BTreeMap::from([("tls.crt", vec![]), ("tls.key", vec![])].map(|(k, v)| (k.to_owned(), v))));
         }
         Damage::Garbage => content.0.values_mut().for_each(|value| value.truncate(value.len() / 2)),
         Damage::WrongKey => {
@@ -209,7 +209,7 @@ impl World {
 
     fn act(&mut self, action: Action) -> Result<(), String> {
         if !matches!(action, Action::Advance(_) | Action::Go(..) | Action::Deliver(_)) {
-            self.tells(format!("{action:?}"));
+            self.tells(&format!("{action:?}"));
         }
         match action {
             Action::Advance(seconds) => {
@@ -290,7 +290,7 @@ impl World {
             let replica = &self.replicas[who];
             let is_behind = replica.heard < self.serving.version();
             let must_hear = if self.clocks_jump {
-                self.time - replica.heard_at >= LATE
+                self.time >= replica.heard_at + LATE
             } else {
                 let content = replica.serves.and_then(|version| self.serving.0[version].as_ref());
                 let ends = content.map_or(Timestamp::MIN, |content| chain(content)[0].ends());
@@ -302,9 +302,9 @@ impl World {
                 self.hear(who);
             }
         }
-        if self.time - self.last_fair >= FAIR {
+        if self.time >= self.last_fair + FAIR {
             self.controllers[0].ahead = 0;
-            self.tells("the right clock's turn".to_owned());
+            self.tells("the right clock's turn");
             self.turn(0);
             self.last_fair = self.time;
         }
@@ -353,10 +353,10 @@ impl World {
         let controller = &self.controllers[who];
         if self.mutant == Mutant::SoaksByTheWallClock {
             // A year that lies before the start is none.
-            return (self.time + Duration::from_secs(u64::try_from(controller.ahead + 2 * YEAR).unwrap()))
-                - controller.started;
+            let by_the_wall = self.time + Duration::from_secs(u64::try_from(controller.ahead + 2 * YEAR).unwrap());
+            return by_the_wall.saturating_sub(controller.started);
         }
-        self.time - controller.started
+        self.time.saturating_sub(controller.started)
     }
 
     fn deliver(&mut self, who: usize) {
@@ -417,7 +417,7 @@ impl World {
             || configuration != self.configuration.version()
             || authorities != self.authorities.version();
         let stale = if is_stale { " from what is not so any more" } else { "" };
-        self.tells(match &step {
+        self.tells(&match &step {
             Step::PutServing(_, why) => format!("leaf {}: {why}{stale}", self.serving.version() + 1),
             Step::PutAuthorities(content, why) => {
                 format!("authorities {}: {why}{stale}: {content:?}", self.authorities.version() + 1)
@@ -444,7 +444,7 @@ impl World {
         }
     }
 
-    fn tells(&mut self, what: String) {
+    fn tells(&mut self, what: &str) {
         self.story.push(format!("  {:?} {what}", self.time));
     }
 

@@ -241,16 +241,13 @@ impl Turn<'_> {
         let new = Authority::make(None, policy.authority, *now)?;
         let newest = held.newest.certificate().clone();
         let former = held.former.iter().cloned();
-        Ok(match &held.signing {
+        Ok(if let Some(signing) = &held.signing {
             // The newest never signed, but somebody may have heard of it.
-            Some(signing) => {
-                let former: Vec<_> = former.chain([newest]).collect();
-                put(&new, Some(signing), &former, "the authority ended before everybody trusted it")
-            }
-            None => {
-                let former: Vec<_> = [newest].into_iter().chain(former).collect();
-                put(&new, Some(&held.newest), &former, "two thirds of the authority's life were over")
-            }
+            let former: Vec<_> = former.chain([newest]).collect();
+            put(&new, Some(signing), &former, "the authority ended before everybody trusted it")
+        } else {
+            let former: Vec<_> = [newest].into_iter().chain(former).collect();
+            put(&new, Some(&held.newest), &former, "two thirds of the authority's life were over")
         })
     }
 
