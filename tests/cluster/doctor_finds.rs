@@ -78,13 +78,13 @@ async fn a_configuration_that_is_wrong_is_recognised() {
         if code == "PC204" && change["rules"].is_array() {
             // A rule must name a resource.
             patient.change_entry(rules(json!({"resources": ["services"]}))).await;
-            if let Err(found) = patient.finds(&["--only", family], &["PC203", "PC204"]).await {
+            if let Err(found) = patient.finds(&["--only", family], &["PC203", "PC204"]) {
                 wrong.push(format!("{broken}: {found}"));
             }
             continue;
         }
         patient.change_entry(change).await;
-        if let Err(found) = patient.finds(&["--only", family], &[code]).await {
+        if let Err(found) = patient.finds(&["--only", family], &[code]) {
             wrong.push(format!("{broken}: {found}"));
         }
     }
@@ -95,12 +95,12 @@ async fn a_configuration_that_is_wrong_is_recognised() {
     second["name"] = json!("second.pullcred.io");
     two["webhooks"].as_array_mut().unwrap().push(second);
     patient.put(CONFIGURATION, two).await;
-    patient.finds(&["--only", "installation"], &["PC202"]).await.unwrap();
+    patient.finds(&["--only", "installation"], &["PC202"]).unwrap();
 
     patient.remove(CONFIGURATION).await;
-    let told = patient.finds(&["--only", "installation,connection,certificate"], &["PC201"]).await.unwrap();
+    let told = patient.finds(&["--only", "installation,connection,certificate"], &["PC201"]).unwrap();
     assert!(told.checks("fine").iter().all(|check| check["about"].as_str().unwrap().contains("Lease")), "{}", told.out);
-    patient.finds(&["--only", "injection"], &["PC262"]).await.unwrap();
+    patient.finds(&["--only", "injection"], &["PC262"]).unwrap();
 }
 
 /// What the API server says of a bundle that is no certificate is its affair; that it is no good is ours.
@@ -109,7 +109,7 @@ async fn a_bundle_that_is_no_certificate_is_recognised() {
     let patient = Patient::new().await;
     let garbage = "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n";
     patient.change_entry(json!({"clientConfig": {"caBundle": bundle(garbage)}})).await;
-    patient.finds(&["--only", "certificate"], &["PC232"]).await.unwrap();
+    patient.finds(&["--only", "certificate"], &["PC232"]).unwrap();
 }
 
 #[tokio::test]
@@ -141,8 +141,7 @@ async fn a_certificate_that_the_api_server_would_refuse_is_recognised() {
         .await;
         let config = json!({"url": webhook.url(), "caBundle": bundle(&authority.pem)});
         patient.change_entry(json!({"clientConfig": config})).await;
-        let told =
-            patient.finds(&["--only", "certificate"], &[code]).await.unwrap_or_else(|found| panic!("{what}: {found}"));
+        let told = patient.finds(&["--only", "certificate"], &[code]).unwrap_or_else(|found| panic!("{what}: {found}"));
         assert!(told.out.contains(words), "{what}: {}", told.out);
     }
     // A certificate that signed itself is trusted when the bundle holds it, as by Go.
@@ -174,7 +173,7 @@ async fn a_webhook_that_takes_long_is_recognised() {
     });
     let url = format!("https://127.0.0.1:{slow}/mutate");
     patient.change_entry(json!({"timeoutSeconds": 2, "clientConfig": {"url": url}})).await;
-    let told = patient.finds(&["--only", "connection"], &["PC228"]).await.unwrap();
+    let told = patient.finds(&["--only", "connection"], &["PC228"]).unwrap();
     let times = &told.json()["calls"][0];
     assert!(times["tlsMilliseconds"].as_f64().unwrap() >= 1000.0, "{times}");
     assert!(times["httpMilliseconds"].as_f64().unwrap() < 1000.0, "{times}");
@@ -187,16 +186,16 @@ async fn a_service_that_leads_nowhere_is_recognised() {
     patient.change_entry(named.clone()).await;
     patient.remove(SERVICE).await;
     let only = ["--only", "connection"];
-    let told = patient.finds(&only, &["PC221"]).await.unwrap();
+    let told = patient.finds(&only, &["PC221"]).unwrap();
     assert_eq!(told.checks("unknown").len(), 1, "{}", told.out);
 
     let service = |port: u16| json!({"spec": {"selector": {"app": "webhook"}, "ports": [{"name": "https", "port": port, "targetPort": 10250}]}});
     patient.put(SERVICE, service(8443)).await;
-    patient.finds(&only, &["PC222", "PC223"]).await.unwrap();
+    patient.finds(&only, &["PC222", "PC223"]).unwrap();
     patient.put(SERVICE, service(443)).await;
-    patient.finds(&only, &["PC223"]).await.unwrap();
+    patient.finds(&only, &["PC223"]).unwrap();
     patient.put(SLICE, slice(&[false])).await;
-    let told = patient.finds(&only, &["PC223"]).await.unwrap();
+    let told = patient.finds(&only, &["PC223"]).unwrap();
     assert!(told.out.contains("none of the 1 Pods behind it is ready"), "{}", told.out);
 
     // With endpoints that are ready, only the road is missing: no kubelet forwards a port here.
@@ -223,9 +222,9 @@ async fn a_service_that_leads_nowhere_is_recognised() {
     let (path, object) = pod("webhook-0");
     patient.put(&path, object).await;
     let only = ["--only", "installation"];
-    patient.finds(&only, &["PC207", "PC208"]).await.unwrap();
+    patient.finds(&only, &["PC207", "PC208"]).unwrap();
     patient.put(SLICE, slice(&[true, true])).await;
-    patient.finds(&only, &["PC208"]).await.unwrap();
+    patient.finds(&only, &["PC208"]).unwrap();
     let budget = format!("/apis/policy/v1/namespaces/{RELEASE}/poddisruptionbudgets/webhook");
     patient.put(&budget, json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"tier": "all"}}}})).await;
     wait_for("no finding", Duration::from_secs(20), async || {
@@ -259,25 +258,25 @@ async fn rights_and_policies_that_are_missing_are_recognised() {
     let mut ignoring = policy.clone();
     ignoring["spec"]["failurePolicy"] = json!("Ignore");
     patient.put(POLICY, ignoring).await;
-    patient.finds(&only, &["PC211"]).await.unwrap();
+    patient.finds(&only, &["PC211"]).unwrap();
     patient.remove(POLICY).await;
-    patient.finds(&only, &["PC211"]).await.unwrap();
+    patient.finds(&only, &["PC211"]).unwrap();
     patient.put(POLICY, policy).await;
 
     let binding = patient.get(BINDING).await;
     let mut auditing = binding.clone();
     auditing["spec"]["validationActions"] = json!(["Audit"]);
     patient.put(BINDING, auditing).await;
-    patient.finds(&only, &["PC211"]).await.unwrap();
+    patient.finds(&only, &["PC211"]).unwrap();
     patient.remove(BINDING).await;
-    patient.finds(&only, &["PC211"]).await.unwrap();
+    patient.finds(&only, &["PC211"]).unwrap();
     patient.put(BINDING, binding).await;
 
     for component in ["webhook", "controller"] {
         let path = format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{NAME}-{component}");
         let binding = patient.get(&path).await;
         patient.remove(&path).await;
-        let told = patient.finds(&only, &["PC212"]).await.unwrap();
+        let told = patient.finds(&only, &["PC212"]).unwrap();
         let wrong = told.checks("wrong");
         assert_eq!(wrong[0]["about"], format!("ServiceAccount {RELEASE}/{NAME}-{component}"), "{}", told.out);
         patient.put(&path, binding).await;
@@ -286,7 +285,7 @@ async fn rights_and_policies_that_are_missing_are_recognised() {
     let mut rule = rule();
     rule["spec"]["secretName"] = json!("another");
     patient.put(RULE, rule).await;
-    let told = patient.finds(&only, &["PC212"]).await.unwrap();
+    let told = patient.finds(&only, &["PC212"]).unwrap();
     assert!(told.out.contains("patch secrets `another`") && told.out.contains("rbac.secretNames"), "{}", told.out);
 }
 
@@ -298,7 +297,7 @@ async fn rules_that_are_not_well_are_recognised() {
     sourceless["spec"]["source"] = json!({"secretRef": {"name": "regcred"}});
     sourceless["spec"]["secretName"] = json!("another");
     patient.put(RULE, sourceless).await;
-    let told = patient.finds(&only, &["PC245"]).await.unwrap();
+    let told = patient.finds(&only, &["PC245"]).unwrap();
     assert!(told.out.contains("NotPermitted"), "{}", told.out);
     patient.put(RULE, rule()).await;
 
@@ -319,7 +318,7 @@ async fn rules_that_are_not_well_are_recognised() {
         is_missed.then_some(())
     })
     .await;
-    let told = patient.finds(&only, &["PC247"]).await.unwrap();
+    let told = patient.finds(&only, &["PC247"]).unwrap();
     assert!(told.out.contains("1 running or pending Pods lack"), "{}", told.out);
     patient
         .client
@@ -329,20 +328,20 @@ async fn rules_that_are_not_well_are_recognised() {
 
     // Nobody leads any more.
     patient.sound.as_mut().unwrap().controller = None;
-    let told = patient.finds(&["--only", "installation"], &["PC201", "PC210"]).await.unwrap();
+    let told = patient.finds(&["--only", "installation"], &["PC201", "PC210"]).unwrap();
     assert!(told.out.contains("nobody makes copies"), "{}", told.out);
     let mut changed = rule();
     changed["spec"]["reclaimAfter"] = json!("1h");
     patient.put(RULE, changed).await;
-    patient.finds(&only, &["PC246"]).await.unwrap();
+    patient.finds(&only, &["PC246"]).unwrap();
     let generation = patient.get(RULE).await["metadata"]["generation"].clone();
     let ended = json!({"status": {"observedGeneration": generation, "expiresAt": "2026-01-01T00:00:00Z", "missed": 0}});
     patient.change(&format!("{RULE}/status"), ended).await;
-    patient.finds(&only, &["PC248"]).await.unwrap();
+    patient.finds(&only, &["PC248"]).unwrap();
     patient.remove(LEASE).await;
-    patient.finds(&["--only", "installation"], &["PC201", "PC210"]).await.unwrap();
+    patient.finds(&["--only", "installation"], &["PC201", "PC210"]).unwrap();
     patient.remove(RULE).await;
-    patient.finds(&only, &["PC243"]).await.unwrap();
+    patient.finds(&only, &["PC243"]).unwrap();
 }
 
 #[tokio::test]
@@ -359,7 +358,7 @@ async fn definitions_that_are_old_or_absent_are_recognised() {
     spec["properties"].as_object_mut().unwrap().remove("reclaimAfter");
     spec["properties"]["images"] = json!({"type": "array", "items": {"type": "string"}});
     patient.put(path, old).await;
-    let told = patient.finds(&only, &["PC242"]).await.unwrap();
+    let told = patient.finds(&only, &["PC242"]).unwrap();
     assert!(told.out.contains("ClusterPullSecret spec.reclaimAfter"), "{}", told.out);
 
     let mut invalid = rule();
@@ -368,16 +367,16 @@ async fn definitions_that_are_old_or_absent_are_recognised() {
         super::doctor_looks::send(&patient.client, "PATCH", RULE, &invalid).await.ok()
     })
     .await;
-    let told = patient.finds(&only, &["PC242", "PC244", "PC245"]).await;
+    let told = patient.finds(&only, &["PC242", "PC244", "PC245"]);
     let told = match told {
         Ok(told) => told,
         // Whether the controller says so as well, or nothing, is its affair.
-        Err(_) => patient.finds(&only, &["PC242", "PC244", "PC246"]).await.unwrap(),
+        Err(_) => patient.finds(&only, &["PC242", "PC244", "PC246"]).unwrap(),
     };
     assert!(told.out.contains("PC008 spec.images[0]"), "{}", told.out);
 
     patient.remove(path).await;
-    patient.finds(&only, &["PC241"]).await.unwrap();
+    patient.finds(&only, &["PC241"]).unwrap();
     patient.put(path, definition).await;
     wait_for("the definition to be served", Duration::from_secs(20), async || {
         super::doctor_looks::send(&patient.client, "GET", "/apis/pullcred.io/v1alpha1/clusterpullsecrets", &Value::Null)
@@ -394,7 +393,7 @@ async fn an_account_that_refuses_pull_secrets_is_recognised() {
     let strict = |listed: Value| json!({"metadata": {"annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}, "imagePullSecrets": listed});
     patient.put(&account, strict(json!([]))).await;
     let only = ["--only", "accounts"];
-    let told = patient.finds(&only, &["PC251"]).await.unwrap();
+    let told = patient.finds(&only, &["PC251"]).unwrap();
     assert_eq!(told.checks("wrong")[0]["about"], format!("ServiceAccount {TEAM}/strict"));
 
     // It is right: the API server refuses such a Pod.
@@ -417,7 +416,7 @@ async fn a_webhook_of_other_rules_is_recognised() {
                  spec: {images: [other.example], namespaceSelector: {}}\n";
     let webhook = Webhook::start(other, &[]).await;
     patient.put(CONFIGURATION, configuration(&webhook)).await;
-    patient.finds(&["--only", "injection"], &["PC261"]).await.unwrap();
+    patient.finds(&["--only", "injection"], &["PC261"]).unwrap();
     // An image that no rule covers shows at least that the webhook is called.
     let told = doctor(&patient.sound().plane.kubeconfig, &["--only", "injection", "--image", "nginx"]);
     assert_eq!(told.code, 0, "{told:?}");

@@ -126,7 +126,7 @@ impl Patient {
     }
 
     /// Asks until exactly these codes are found, as caches of the API server and of our processes follow.
-    pub async fn finds(&self, arguments: &[&str], codes: &[&str]) -> Result<Told, String> {
+    pub fn finds(&self, arguments: &[&str], codes: &[&str]) -> Result<Told, String> {
         let start = Instant::now();
         loop {
             let told = doctor(&self.sound().plane.kubeconfig, arguments);
