@@ -276,35 +276,11 @@ async fn installed_used_upgraded_rolled_back_removed_and_installed_again() {
     let bundle = world.bundle().await;
     assert!(!bundle.is_empty(), "the controller has written it");
 
-    // What the notes tell to type, as far as it goes without kubectl: the same Pod, the same dry run, the same answer.
-    let notes = world.helm(&["get", "notes", RELEASE]);
-    let command = notes.lines().find(|line| line.contains("kubectl run")).unwrap();
-    let word = |after: &str| command.split(after).nth(1).unwrap().split_whitespace().next().unwrap();
-    assert!(command.contains("--dry-run=server"), "{command}");
-    let trial: Pod = serde_json::from_value(json!({
-        "metadata": {"name": "pullcred-trial"}, "spec": {"containers": [{"name": "c", "image": word("--image=")}]}
-    }))
-    .unwrap();
-    let pods: Api<Pod> = Api::namespaced(world.admin.clone(), word("--namespace "));
-    let pod = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &trial).await.unwrap();
-    assert!(notes.contains(&format!("It should say {}:", secrets(&pod).join(" "))), "{notes}");
-
+    the_notes_tell_the_truth(&world).await;
     let hooks: Vec<Value> = serde_saphyr::from_multiple(&world.helm(&["get", "hooks", RELEASE])).unwrap();
     assert_eq!(world.test(&hooks).await, Some(0));
 
-    // Pods in namespaces made a moment before, and all that are left out.
-    world.namespace("team", json!({})).await;
-    world.namespace("out", json!({"pullcred.io/inject": "disabled"})).await;
-    assert_eq!(world.pod("team", "app", json!({})).await, ["regcred"]);
-    let copy = wait_for("the copy", LIMIT, async || world.copy("team", "regcred").await).await;
-    let content: Value = serde_json::from_slice(&copy.data.unwrap()[".dockerconfigjson"].0).unwrap();
-    assert_eq!(content["auths"].as_object().unwrap().keys().collect::<Vec<_>>(), ["asia.gcr.io"]);
-    assert_eq!(world.pod("team", "app-out", json!({"pullcred.io/inject": "disabled"})).await, [""; 0]);
-    assert_eq!(world.pod("out", "app", json!({})).await, [""; 0]);
-    for namespace in ["kube-system", "kube-public", "kube-node-lease", NAMESPACE] {
-        world.account(namespace).await;
-        assert_eq!(world.pod(namespace, "app", json!({})).await, [""; 0], "{namespace}");
-    }
+    pods_get_their_secrets(&world).await;
 
     // Another version of the values. Nothing fights: Helm does not ask for force, and `caBundle` stays as it is.
     let second = r#"pullSecrets=[{"name":"regcred","images":["asia.gcr.io"]},{"name":"other","images":["other.example.com"],"namespaceSelector":{},"source":{"secretRef":{"name":"regcred"}}}]"#;
@@ -367,12 +343,54 @@ async fn installed_used_upgraded_rolled_back_removed_and_installed_again() {
         "spec": {"images": ["asia.gcr.io/by-hand"], "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "hand"}}, "secretName": "regcred", "source": {"secretRef": {"name": "regcred"}}},
     });
     world.apply("/apis/pullcred.io/v1alpha1/clusterpullsecrets/by-hand", &by_hand).await;
-    let leading = running.controller.series("pullcred_controller_leading").await;
-    assert!(leading > 0.0);
     world.lead_to(None).await;
     world.helm(&["uninstall", RELEASE, "--wait"]);
     running.end().await;
-    wait_for("the copies of the chart's rules to be gone", LIMIT, async || {
+    what_stays_is_documented(&world).await;
+
+    // Again, over what stayed.
+    world.helm(&["install", RELEASE, chart, "--set-json", first]);
+    let _running = world.start().await;
+    world.wait_until_injected().await;
+    assert_eq!(world.pod("team", "app-once-more", json!({})).await, ["regcred"]);
+    wait_for("the copy", LIMIT, async || world.copy("team", "regcred").await).await;
+}
+
+/// What the notes tell to type, as far as it goes without kubectl: the same Pod, the same dry run, the same answer.
+async fn the_notes_tell_the_truth(world: &World) {
+    let notes = world.helm(&["get", "notes", RELEASE]);
+    let command = notes.lines().find(|line| line.contains("kubectl run")).unwrap();
+    let argument = |after: &str| command.split(after).nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(command.contains("--dry-run=server"), "{command}");
+    let trial: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "pullcred-trial"}, "spec": {"containers": [{"name": "c", "image": argument("--image=")}]}
+    }))
+    .unwrap();
+    let pods: Api<Pod> = Api::namespaced(world.admin.clone(), argument("--namespace "));
+    let pod = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &trial).await.unwrap();
+    assert!(notes.contains(&format!("It should say {}:", secrets(&pod).join(" "))), "{notes}");
+}
+
+/// Pods in namespaces made a moment before, and all that are left out.
+async fn pods_get_their_secrets(world: &World) {
+    world.namespace("team", json!({})).await;
+    world.namespace("out", json!({"pullcred.io/inject": "disabled"})).await;
+    assert_eq!(world.pod("team", "app", json!({})).await, ["regcred"]);
+    let copy = wait_for("the copy", LIMIT, async || world.copy("team", "regcred").await).await;
+    let content: Value = serde_json::from_slice(&copy.data.unwrap()[".dockerconfigjson"].0).unwrap();
+    assert_eq!(content["auths"].as_object().unwrap().keys().collect::<Vec<_>>(), ["asia.gcr.io"]);
+    assert_eq!(world.pod("team", "app-out", json!({"pullcred.io/inject": "disabled"})).await, [""; 0]);
+    assert_eq!(world.pod("out", "app", json!({})).await, [""; 0]);
+    for namespace in ["kube-system", "kube-public", "kube-node-lease", NAMESPACE] {
+        world.account(namespace).await;
+        assert_eq!(world.pod(namespace, "app", json!({})).await, [""; 0], "{namespace}");
+    }
+}
+
+/// After the uninstall: no rule of the chart, no copy of theirs, and nothing but what docs/chart.md lists.
+async fn what_stays_is_documented(world: &World) {
+    // The collector of Kubernetes hears of definitions, which are new here, twice a minute.
+    wait_for("the copies of the chart's rules to be gone", Duration::from_secs(120), async || {
         world.copy("team", "regcred").await.is_none().then_some(())
     })
     .await;
@@ -394,13 +412,6 @@ async fn installed_used_upgraded_rolled_back_removed_and_installed_again() {
         "secrets regcred",
     ];
     assert_eq!(left, stays);
-
-    // Again, over what stayed.
-    world.helm(&["install", RELEASE, chart, "--set-json", first]);
-    let _running = world.start().await;
-    world.wait_until_injected().await;
-    assert_eq!(world.pod("team", "app-once-more", json!({})).await, ["regcred"]);
-    wait_for("the copy", LIMIT, async || world.copy("team", "regcred").await).await;
 }
 
 /// A person's own certificate, and two releases' worth of rules in one file of values.
