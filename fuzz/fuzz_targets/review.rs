@@ -1,4 +1,5 @@
-//! Review bytes: every one gets an answer, its patch applies and only appends pull secrets, and a second run changes nothing.
+//! Review bytes: every one gets an answer, the one that `serde_json`'s reading leads to; its patch applies and only appends pull
+//! secrets, and a second run changes nothing.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -6,8 +7,9 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use libfuzzer_sys::fuzz_target;
-use pullcred::admission::{Answer, NamespaceLabels, answer};
+use pullcred::admission::{Answer, NamespaceLabels, Outcome, answer};
 use pullcred::rules::{Labels, RuleSet, SourceFile, read_documents};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 const RULES: &[u8] = br#"
@@ -59,8 +61,32 @@ fn without_secrets(mut pod: Value) -> Value {
     pod
 }
 
+/// Whether an answer is the one that `serde_json` leads to: none without a whole JSON value, the uid whenever one can be read.
+fn agrees_with_serde_json(body: &[u8], answered: &Answer<'_>) {
+    let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+    assert!(is_json || matches!(answered, Answer::NotAReview { .. }), "what is not JSON has no uid");
+    let Ok(review) = serde_json::from_slice::<Value>(body) else { return };
+    let uid = review["request"]["uid"].as_str().filter(|uid| (1..=512).contains(&uid.len()));
+    match answered {
+        Answer::Review { decision, .. } => {
+            assert_eq!(Some(&*decision.uid), uid);
+            // Written anew no name is repeated, and the last value of each is left.
+            let again = serde_json::to_vec(&review).expect("a value is JSON");
+            if decision.outcome != Outcome::Unreadable
+                && let Answer::Review { decision: second, .. } = answer(&again, &SET, &Team)
+            {
+                assert_eq!((second.outcome, second.added), (decision.outcome, decision.added));
+            }
+        }
+        Answer::NotAReview { message } => assert_eq!(uid, None, "{message}"),
+        Answer::NamespaceUnknown { .. } => assert!(uid.is_some()),
+    }
+}
+
 fuzz_target!(|body: &[u8]| {
-    let Answer::Review { body: said, decision } = answer(body, &SET, &Team) else { return };
+    let answered = answer(body, &SET, &Team);
+    agrees_with_serde_json(body, &answered);
+    let Answer::Review { body: said, decision } = answered else { return };
     let said: Value = serde_json::from_slice(&said).expect("an answer is JSON");
     let response = &said["response"];
     assert_eq!(response["allowed"], true);

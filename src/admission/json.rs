@@ -1,4 +1,5 @@
-//! Reading the few members of a large JSON document that matter, in one pass, borrowed, without storing the rest.
+//! JSON as the request path needs it: reading the few members of a large document that matter, in one pass, borrowed, without
+//! storing the rest; and writing text.
 //!
 //! Most of a review is passed over, and that is most of the work that a request makes: with this a decision takes a quarter
 //! less time than with `serde_json` (docs/performance.md). It accepts the same texts (RFC 8259) and nesting of any depth.
@@ -36,7 +37,15 @@ pub(super) enum Unreadable {
     TooMany { place: &'static str, most: usize },
 }
 
-use Unreadable::NotJson;
+/// The text is not JSON. Nearly all of the reading can fail in no other way, and this fits into a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Broken;
+
+impl From<Broken> for Unreadable {
+    fn from(Broken: Broken) -> Self {
+        Self::NotJson
+    }
+}
 
 /// A place in a document. Nothing is taken back: after an error the document is read no further.
 pub(super) struct Reader<'de> {
@@ -58,7 +67,8 @@ impl<'de> Reader<'de> {
             b'{' => self.at += 1,
             b'n' => {
                 members.begin();
-                return self.literal(b"null").map(|()| false);
+                self.literal(b"null")?;
+                return Ok(false);
             }
             first => return Err(wrong(M::PLACE, first, "an object")),
         }
@@ -82,7 +92,10 @@ impl<'de> Reader<'de> {
     pub(super) fn list<M: Members<'de>>(&mut self, place: &'static str, members: &mut M) -> Result<bool, Unreadable> {
         match self.token()? {
             b'[' => self.at += 1,
-            b'n' => return self.literal(b"null").map(|()| false),
+            b'n' => {
+                self.literal(b"null")?;
+                return Ok(false);
+            }
             first => return Err(wrong(place, first, "a list")),
         }
         if self.token()? == b']' {
@@ -121,13 +134,16 @@ impl<'de> Reader<'de> {
                 }
                 .map(Some)
             }
-            b'n' => self.literal(b"null").map(|()| None),
+            b'n' => {
+                self.literal(b"null")?;
+                Ok(None)
+            }
             first => Err(wrong(place, first, "a string")),
         }
     }
 
     /// Passes over a value without looking into it, however deep it is.
-    pub(super) fn skip(&mut self) -> Result<(), Unreadable> {
+    pub(super) fn skip(&mut self) -> Result<(), Broken> {
         self.open.clear();
         loop {
             match self.token()? {
@@ -168,7 +184,7 @@ impl<'de> Reader<'de> {
     }
 
     /// Passes over a value, and gives it as it is written.
-    pub(super) fn raw(&mut self) -> Result<&'de [u8], Unreadable> {
+    pub(super) fn raw(&mut self) -> Result<&'de [u8], Broken> {
         self.token()?;
         let start = self.at;
         self.skip()?;
@@ -176,57 +192,61 @@ impl<'de> Reader<'de> {
     }
 
     /// Nothing but white space may follow.
-    pub(super) fn end(&mut self) -> Result<(), Unreadable> {
+    pub(super) fn end(&mut self) -> Result<(), Broken> {
         match self.token() {
-            Ok(_) => Err(NotJson),
-            Err(_) => Ok(()),
+            Ok(_) => Err(Broken),
+            Err(Broken) => Ok(()),
         }
     }
 
     /// The line and the column that have been reached, both from 1; columns are bytes.
     pub(super) fn line_and_column(&self) -> (usize, usize) {
         let before = self.bytes.get(..self.at).unwrap_or(self.bytes);
-        let line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        (1 + before.iter().filter(|byte| **byte == b'\n').count(), line.len() + 1)
+        let lines = before.split(|byte| *byte == b'\n');
+        lines.enumerate().last().map_or((1, 1), |(line, text)| (line + 1, text.len() + 1))
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     /// The first byte of what comes next. It is left there.
     #[inline]
-    fn token(&mut self) -> Result<u8, Unreadable> {
+    fn token(&mut self) -> Result<u8, Broken> {
         loop {
             match self.peek() {
+                Some(byte) if byte > b' ' => return Ok(byte),
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                // Such a byte begins nothing, and whoever looks at it says so.
                 Some(byte) => return Ok(byte),
-                None => return Err(NotJson),
+                None => return Err(Broken),
             }
         }
     }
 
     /// Takes what stands behind a member or an item: a comma, or what closes the whole.
     #[inline]
-    fn ends_with(&mut self, close: u8) -> Result<bool, Unreadable> {
+    fn ends_with(&mut self, close: u8) -> Result<bool, Broken> {
         let byte = self.token()?;
         if byte != b',' && byte != close {
-            return Err(NotJson);
+            return Err(Broken);
         }
         self.at += 1;
         Ok(byte == close)
     }
 
-    fn literal(&mut self, literal: &[u8]) -> Result<(), Unreadable> {
+    #[inline]
+    fn literal(&mut self, literal: &[u8]) -> Result<(), Broken> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         if !rest.starts_with(literal) {
-            return Err(NotJson);
+            return Err(Broken);
         }
         self.at += literal.len();
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Unreadable> {
+    fn number(&mut self) -> Result<(), Broken> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -249,18 +269,20 @@ impl<'de> Reader<'de> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Unreadable> {
+    #[inline]
+    fn digits(&mut self) -> Result<(), Broken> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at == start { Err(NotJson) } else { Ok(()) }
+        if self.at == start { Err(Broken) } else { Ok(()) }
     }
 
     /// Reads a member's name as bytes, and its colon. A name that is not Unicode is none of ours, and no error.
-    fn key(&mut self) -> Result<Cow<'de, [u8]>, Unreadable> {
+    #[inline]
+    fn key(&mut self) -> Result<Cow<'de, [u8]>, Broken> {
         if self.token()? != b'"' {
-            return Err(NotJson);
+            return Err(Broken);
         }
         let key = self.string()?;
         self.colon()?;
@@ -268,31 +290,31 @@ impl<'de> Reader<'de> {
     }
 
     #[inline]
-    fn skip_key(&mut self) -> Result<(), Unreadable> {
+    fn skip_key(&mut self) -> Result<(), Broken> {
         if self.token()? != b'"' {
-            return Err(NotJson);
+            return Err(Broken);
         }
         self.skip_string()?;
         self.colon()
     }
 
     #[inline]
-    fn colon(&mut self) -> Result<(), Unreadable> {
+    fn colon(&mut self) -> Result<(), Broken> {
         if self.token()? != b':' {
-            return Err(NotJson);
+            return Err(Broken);
         }
         self.at += 1;
         Ok(())
     }
 
     #[inline]
-    fn skip_string(&mut self) -> Result<(), Unreadable> {
+    fn skip_string(&mut self) -> Result<(), Broken> {
         self.at += 1;
         self.skip_rest_of_string()
     }
 
     #[inline]
-    fn skip_rest_of_string(&mut self) -> Result<(), Unreadable> {
+    fn skip_rest_of_string(&mut self) -> Result<(), Broken> {
         while self.until_special()? == b'\\' {
             self.escape()?;
         }
@@ -301,7 +323,8 @@ impl<'de> Reader<'de> {
     }
 
     /// The bytes that a string stands for. A surrogate that stands alone becomes bytes that are no UTF-8.
-    fn string(&mut self) -> Result<Cow<'de, [u8]>, Unreadable> {
+    #[inline]
+    fn string(&mut self) -> Result<Cow<'de, [u8]>, Broken> {
         self.at += 1;
         let begin = self.at;
         if self.until_special()? == b'"' {
@@ -309,6 +332,11 @@ impl<'de> Reader<'de> {
             self.at += 1;
             return Ok(Cow::Borrowed(plain));
         }
+        self.unescaped(begin).map(Cow::Owned)
+    }
+
+    /// A string from its begin on, at the first escape of which the reader is.
+    fn unescaped(&mut self, begin: usize) -> Result<Vec<u8>, Broken> {
         // Never more than is written; a buffer that grows would take twice as much.
         let here = self.at;
         self.skip_rest_of_string()?;
@@ -320,7 +348,7 @@ impl<'de> Reader<'de> {
             unescaped.extend_from_slice(self.bytes.get(start..self.at).unwrap_or_default());
             if special == b'"' {
                 self.at += 1;
-                return Ok(Cow::Owned(unescaped));
+                return Ok(unescaped);
             }
             let mut unit = self.escape()?;
             if (0xd800..0xdc00).contains(&unit) && self.bytes.get(self.at..).unwrap_or_default().starts_with(b"\\u") {
@@ -342,21 +370,17 @@ impl<'de> Reader<'de> {
 
     /// Moves to the next byte of a string that is not just text: its end or an escape, which is returned and left there.
     #[inline]
-    fn until_special(&mut self) -> Result<u8, Unreadable> {
-        const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
-        const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-        const QUOTE: u64 = u64::from_ne_bytes([b'"'; 8]);
-        const ESCAPE: u64 = u64::from_ne_bytes([b'\\'; 8]);
-        const CONTROL: u64 = u64::from_ne_bytes([0x20; 8]);
-        // Eight bytes at once: the lowest high bit that is set in the sum marks the first byte that is zero, or below 0x20.
-        // Higher ones may be wrong, by a borrow.
+    fn until_special(&mut self) -> Result<u8, Broken> {
+        const fn each(byte: u8) -> u64 {
+            u64::from_ne_bytes([byte; 8])
+        }
+        // Eight bytes at once: the lowest high bit that is set marks the first byte that is special; higher ones may be wrong, by
+        // a borrow. With its second bit turned over a quote is 0x20, and what is below 0x20 stays so: both are below 0x21.
         while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             let eight = u64::from_le_bytes(*eight);
-            let (quote, escape) = (eight ^ QUOTE, eight ^ ESCAPE);
-            let special = (quote.wrapping_sub(LOW) & !quote)
-                | (escape.wrapping_sub(LOW) & !escape)
-                | (eight.wrapping_sub(CONTROL) & !eight);
-            let special = special & HIGH;
+            let (turned, escape) = (eight ^ each(0x02), eight ^ each(b'\\'));
+            let special = (turned.wrapping_sub(each(0x21)) & !turned) | (escape.wrapping_sub(each(0x01)) & !escape);
+            let special = special & each(0x80);
             if special != 0 {
                 self.at += (special.trailing_zeros() / 8) as usize;
                 break;
@@ -366,15 +390,15 @@ impl<'de> Reader<'de> {
         loop {
             match self.peek() {
                 Some(special @ (b'"' | b'\\')) => return Ok(special),
-                Some(0x20..) => self.at += 1,
-                _ => return Err(NotJson),
+                Some(b' '..) => self.at += 1,
+                _ => return Err(Broken),
             }
         }
     }
 
     /// Takes an escape. What it stands for is a character, or one half of one.
-    fn escape(&mut self) -> Result<u32, Unreadable> {
-        let kind = self.bytes.get(self.at + 1).copied().ok_or(NotJson)?;
+    fn escape(&mut self) -> Result<u32, Broken> {
+        let kind = self.bytes.get(self.at + 1).copied().ok_or(Broken)?;
         self.at += 2;
         Ok(match kind {
             b'"' | b'\\' | b'/' => u32::from(kind),
@@ -386,13 +410,13 @@ impl<'de> Reader<'de> {
             b'u' => {
                 let mut unit = 0;
                 for _ in 0..4 {
-                    let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16)).ok_or(NotJson)?;
+                    let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16)).ok_or(Broken)?;
                     unit = unit * 16 + digit;
                     self.at += 1;
                 }
                 unit
             }
-            _ => return Err(NotJson),
+            _ => return Err(Broken),
         })
     }
 }
@@ -406,9 +430,22 @@ fn wrong(place: &'static str, first: u8, wanted: &'static str) -> Unreadable {
         b't' | b'f' => "true or false",
         b'n' => "null",
         b'-' | b'0'..=b'9' => "a number",
-        _ => return NotJson,
+        _ => return Unreadable::NotJson,
     };
     Unreadable::Wrong { place, found, wanted }
+}
+
+/// Writes a string with its quotes, escaped where it must be.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Text written to memory: there is nothing that could fail.
+        let written = serde_json::to_writer(out, text);
+        debug_assert!(written.is_ok());
+    }
 }
 
 #[cfg(test)]
@@ -479,6 +516,13 @@ mod tests {
         #[test]
         fn passes_over_what_serde_json_passes_over(json in prop_oneof![pieces(), nearly_documents()]) {
             prop_assert_eq!(skips(&json), serde_json::from_slice::<IgnoredAny>(&json).is_ok());
+        }
+
+        #[test]
+        fn writes_text_as_serde_json_does(text in any::<String>()) {
+            let mut ours = Vec::new();
+            put_text(&mut ours, &text);
+            prop_assert_eq!(ours, serde_json::to_vec(&text).unwrap());
         }
 
         #[test]

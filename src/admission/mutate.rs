@@ -133,8 +133,8 @@ pub(super) fn audit_annotations(matched: &[usize], rules: &[Rule]) -> Option<Aud
     if matched.is_empty() {
         return None;
     }
-    let mut names = String::new();
-    let mut secrets: Vec<&str> = Vec::with_capacity(matched.len());
+    let (mut names, mut secrets) = (String::with_capacity(64), String::with_capacity(64));
+    let mut last = None;
     for rule in matched.iter().map(|&index| &rules[index]) {
         if !names.is_empty() {
             names.push(',');
@@ -144,9 +144,13 @@ pub(super) fn audit_annotations(matched: &[usize], rules: &[Rule]) -> Option<Aud
             names.push('/');
         }
         names.push_str(&rule.id().name);
-        secrets.push(rule.secret_name());
+        // Equal names are neighbours only if their rules are equally specific; an audit entry may name one twice otherwise.
+        if last.replace(rule.secret_name()) != Some(rule.secret_name()) {
+            if !secrets.is_empty() {
+                secrets.push(',');
+            }
+            secrets.push_str(rule.secret_name());
+        }
     }
-    // Equal names are neighbours only if their rules are equally specific; an audit entry may name one twice otherwise.
-    secrets.dedup();
-    Some(AuditAnnotations { rules: names, secrets: secrets.join(",") })
+    Some(AuditAnnotations { rules: names, secrets })
 }

@@ -1,18 +1,6 @@
 //! The JSON patch (RFC 6902) that appends pull secrets to a Pod and does nothing else.
 
-use serde::Serialize;
-
-#[derive(Serialize)]
-struct Reference<'a> {
-    name: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "op", rename = "add")]
-struct Add<'a, V> {
-    path: &'a str,
-    value: V,
-}
+use super::json::put_text;
 
 /// Writes the patch that appends these Secrets, in this order.
 ///
@@ -20,18 +8,20 @@ struct Add<'a, V> {
 /// (RFC 6902: `add` to a member that exists replaces it, so `null` is replaced too); to a list each entry is appended, since
 /// another webhook may have added its own.
 pub(super) fn append(secrets: &[&str], has_list: bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(64 + 96 * secrets.len());
-    let references = secrets.iter().map(|name| Reference { name });
-    let written = if has_list {
-        let path = "/spec/imagePullSecrets/-";
-        serde_json::to_writer(&mut bytes, &references.map(|value| Add { path, value }).collect::<Vec<_>>())
-    } else {
-        let path = "/spec/imagePullSecrets";
-        serde_json::to_writer(&mut bytes, &[Add { path, value: references.collect::<Vec<_>>() }])
-    };
-    // Strings and structs written to memory: there is nothing that could fail.
-    debug_assert!(written.is_ok());
-    bytes
+    const EACH: &[u8] = br#"{"op":"add","path":"/spec/imagePullSecrets/-","value":"#;
+    let mut patch = Vec::with_capacity(64 + 96 * secrets.len());
+    patch.extend_from_slice(if has_list { b"[" } else { br#"[{"op":"add","path":"/spec/imagePullSecrets","value":["# });
+    for (number, secret) in secrets.iter().enumerate() {
+        if number > 0 {
+            patch.push(b',');
+        }
+        patch.extend_from_slice(if has_list { EACH } else { b"" });
+        patch.extend_from_slice(br#"{"name":"#);
+        put_text(&mut patch, secret);
+        patch.extend_from_slice(if has_list { b"}}" } else { b"}" });
+    }
+    patch.extend_from_slice(if has_list { b"]" } else { b"]}]" });
+    patch
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl<'de> Members<'de> for PodView<'de> {
         match key {
             b"metadata" => json.object(&mut Metadata(self)).map(drop),
             b"spec" => json.object(&mut Spec(self)).map(drop),
-            _ => json.skip(),
+            _ => Ok(json.skip()?),
         }
     }
 }
@@ -121,7 +121,7 @@ impl<'de> Members<'de> for Annotations<'_> {
 
     fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         *self.0 |= key == MIRROR;
-        json.skip()
+        Ok(json.skip()?)
     }
 }
 
@@ -159,7 +159,7 @@ impl<'de> Members<'de> for Spec<'_, 'de> {
                 self.0.pull_secrets = listed.then_some(secret.names);
                 Ok(())
             }
-            _ => json.skip(),
+            _ => Ok(json.skip()?),
         }
     }
 }
@@ -206,7 +206,7 @@ impl<'de> Members<'de> for Volume<'_, 'de> {
     fn member(&mut self, key: &[u8], json: &mut Reader<'de>) -> Result<(), Unreadable> {
         match key {
             b"image" => json.object(&mut ImageVolume(&mut self.reference)).map(drop),
-            _ => json.skip(),
+            _ => Ok(json.skip()?),
         }
     }
 

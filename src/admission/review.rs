@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use base64::display::Base64Display;
+use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Serialize, Serializer};
 
-use super::json::{Members, Reader, Unreadable};
+use super::json::{Members, Reader, Unreadable, put_text};
 use super::pod::PodView;
 
 /// Longest uid that is answered to. The API server's have 36 characters; an answer repeats it, and must stay small however
@@ -76,7 +75,7 @@ impl<'a> Review<'a> {
         let mut envelope = Envelope::default();
         let mut reader = Reader::new(body);
         reader.object(&mut envelope).map_err(Some)?;
-        reader.end().map_err(Some)?;
+        reader.end().map_err(|broken| Some(broken.into()))?;
         let request = envelope.request;
         let (Ok(version), Some(uid), Some(pod)) = (
             Version::parse(envelope.api_version.as_deref()),
@@ -274,7 +273,7 @@ pub(super) struct Response<'a> {
 }
 
 /// What the audit log keeps of a Pod that a rule matched; the API server prefixes the keys with the webhook's name.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct AuditAnnotations {
     /// The matched rules, comma-separated, `namespace/name` for a PullSecret.
     pub(super) rules: String,
@@ -286,54 +285,44 @@ impl Response<'_> {
     /// Writes the AdmissionReview that answers the request of this uid in the version it asked in
     /// (k8s.io/api/admission/v1, type `AdmissionResponse`).
     pub(super) fn write(self, version: Version, uid: &str) -> Vec<u8> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Answer<'a> {
-            api_version: &'static str,
-            kind: &'static str,
-            response: Fields<'a>,
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(br#"{"apiVersion":""#);
+        out.extend_from_slice(version.as_str().as_bytes());
+        out.extend_from_slice(br#"","kind":"AdmissionReview","response":{"uid":"#);
+        put_text(&mut out, uid);
+        out.extend_from_slice(br#","allowed":true"#);
+        if let Some(patch) = self.patch {
+            out.extend_from_slice(br#","patchType":"JSONPatch","patch":""#);
+            put_base64(&mut out, patch);
+            out.push(b'"');
         }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Fields<'a> {
-            uid: &'a str,
-            allowed: bool,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            patch_type: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            patch: Option<Base64<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            audit_annotations: Option<AuditAnnotations>,
-            #[serde(skip_serializing_if = "<[String]>::is_empty")]
-            warnings: &'a [String],
+        if let Some(AuditAnnotations { rules, secrets }) = self.audit_annotations {
+            out.extend_from_slice(br#","auditAnnotations":{"rules":"#);
+            put_text(&mut out, &rules);
+            out.extend_from_slice(br#","secrets":"#);
+            put_text(&mut out, &secrets);
+            out.push(b'}');
         }
-        let answer = Answer {
-            api_version: version.as_str(),
-            kind: "AdmissionReview",
-            response: Fields {
-                uid,
-                allowed: true,
-                patch_type: self.patch.map(|_| "JSONPatch"),
-                patch: self.patch.map(Base64),
-                audit_annotations: self.audit_annotations,
-                warnings: self.warnings,
-            },
-        };
-        let mut bytes = Vec::with_capacity(512);
-        // Strings and structs written to memory: there is nothing that could fail.
-        let written = serde_json::to_writer(&mut bytes, &answer);
-        debug_assert!(written.is_ok());
-        bytes
+        if let [first, others @ ..] = self.warnings {
+            out.extend_from_slice(br#","warnings":["#);
+            put_text(&mut out, first);
+            for warning in others {
+                out.push(b',');
+                put_text(&mut out, warning);
+            }
+            out.push(b']');
+        }
+        out.extend_from_slice(b"}}");
+        out
     }
 }
 
-/// Bytes that are written as base64 text, without a copy.
-struct Base64<'a>(&'a [u8]);
-
-impl Serialize for Base64<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
-    }
+fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    // Four characters for three bytes, the last of them padded.
+    out.resize(start + bytes.len().div_ceil(3) * 4, b'=');
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]);
+    debug_assert!(written.is_ok());
 }
 
 #[cfg(test)]
@@ -376,9 +365,9 @@ mod tests {
         });
         (values.collect::<Vec<_>>(), vec((".{0,8}", anything()), 0..3))
             .prop_map(move |(values, others)| {
-                let named = names.iter().zip(values);
+                let pairs = names.iter().zip(values);
                 let members =
-                    named.flat_map(|(name, values)| values.into_iter().map(|value| ((*name).to_owned(), value)));
+                    pairs.flat_map(|(name, values)| values.into_iter().map(|value| ((*name).to_owned(), value)));
                 members.chain(others).collect::<Vec<_>>()
             })
             .prop_shuffle()
@@ -442,12 +431,9 @@ mod tests {
                 for character in text.chars() {
                     match character {
                         '"' | '\\' => out.extend(['\\', character]),
-                        '\0'..='\x1f' => out.push_str(&format!("\\u{:04x}", u32::from(character))),
+                        '\0'..='\x1f' => escape(out, u32::from(character)),
                         _ if escape_all => {
-                            character
-                                .encode_utf16(&mut [0; 2])
-                                .iter()
-                                .for_each(|unit| out.push_str(&format!("\\u{unit:04X}")));
+                            character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escape(out, u32::from(*unit)));
                         }
                         _ => out.push(character),
                     }
@@ -473,6 +459,12 @@ mod tests {
                 out.push('}');
             }
         }
+    }
+
+    fn escape(out: &mut String, unit: u32) {
+        let digits = [12, 8, 4, 0].map(|shift| char::from_digit(unit >> shift & 15, 16).unwrap());
+        out.push_str("\\u");
+        out.extend(digits);
     }
 
     fn repeats_a_name(json: &Json) -> bool {

@@ -23,7 +23,7 @@ use crate::process::{files, metrics};
 use crate::rules::{Documents, parse_duration};
 use crate::webhook::{
     Certificates, Following, FollowingApi, FollowingPair, FollowingTrust, Limits, LiveRules, PairFiles, PairPaths,
-    Routes, Series, Server, ServingPair, router, tls,
+    Routes, Series, Server, ServingPair, tls,
 };
 
 /// The port that private GKE clusters let the control plane reach on nodes.
@@ -37,6 +37,7 @@ const THREADS: usize = 4;
 const SERVER: &str = "https server";
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_field_names, reason = "fields are called as their flags are")]
 pub(super) struct Webhook {
     /// File or directory of rule documents; re-read on change. May be given several times [default: the Kubernetes API]
     #[arg(long, env = "PULLCRED_RULES", value_name = "PATH")]
@@ -257,14 +258,7 @@ impl Input {
             follow_trust(following, cluster.as_ref(), &mut tasks)?;
         }
         let routes = Routes::new(live, series.clone(), shutdown.clone(), &limits, &mut registry);
-        let server = Server {
-            tls: tls(certificates)?,
-            router: router(routes),
-            series,
-            shutdown,
-            limits,
-            heartbeat: heartbeat.clone(),
-        };
+        let server = Server { tls: tls(certificates)?, routes, series, shutdown, limits, heartbeat: heartbeat.clone() };
         tasks.run("admin port", admin::serve(admin_listener, admin::router(Admin { readiness, heartbeat, registry })));
         tasks.run_until_asked(SERVER, server.run(listener));
         serving.met(format!("on {address}"));

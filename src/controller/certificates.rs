@@ -75,6 +75,7 @@ struct Mark {
 
 narrow!(Mark, "Secret", "secrets", NamespaceResourceScope);
 
+#[allow(clippy::large_enum_variant, reason = "it is moved once, and events are few")]
 enum Event {
     Secret,
     Configuration(Change<MutatingWebhookConfiguration>),

@@ -76,24 +76,31 @@ impl Certificate {
 
     /// Whether this is an authority whose key signed the other.
     pub fn issued(&self, other: &Self) -> bool {
-        let (Ok((_, issuer)), Ok((_, issued))) =
+        let (Ok((_, issuer)), Ok((_, leaf))) =
             (X509Certificate::from_der(&self.der), X509Certificate::from_der(&other.der))
         else {
             return false;
         };
         self.is_authority
-            && issuer.subject().as_raw() == issued.issuer().as_raw()
-            && issued.verify_signature(Some(issuer.public_key())).is_ok()
+            && issuer.subject().as_raw() == leaf.issuer().as_raw()
+            && leaf.verify_signature(Some(issuer.public_key())).is_ok()
     }
 
-    /// Whether a private key in PEM belongs to it. Keys in other forms than PKCS #8 are not looked into: they may.
-    pub(super) fn may_have_key(&self, pem: &[u8]) -> bool {
+    /// Whether a private key in PEM belongs to it. Keys in other forms than PKCS #8, which is ours, are not looked into: they may,
+    /// unless the certificate has this common name.
+    pub(super) fn may_have_key(&self, pem: &[u8], ours: &str) -> bool {
         let Some(block) = Pem::iter_from_buffer(pem).map_while(Result::ok).next() else { return false };
         match block.label.as_str() {
             "PRIVATE KEY" => KeyPair::try_from(block.contents.as_slice()).is_ok_and(|key| self.has_key(&key)),
-            "RSA PRIVATE KEY" | "EC PRIVATE KEY" => true,
+            "RSA PRIVATE KEY" | "EC PRIVATE KEY" => !self.is_called(ours),
             _ => false,
         }
+    }
+
+    fn is_called(&self, common_name: &str) -> bool {
+        X509Certificate::from_der(&self.der).is_ok_and(|(_, parsed)| {
+            parsed.subject().iter_common_name().any(|name| name.as_str().is_ok_and(|name| name == common_name))
+        })
     }
 
     pub(super) fn has_key(&self, key: &KeyPair) -> bool {

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::ready;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +22,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
-use tower::Service;
 
 use super::handshake::Failure;
 use super::limits::READ_BUFFER;
@@ -117,13 +116,13 @@ async fn answer_plain_http(stream: &mut TcpStream, limit: Duration) {
 }
 
 /// Serves the requests of a connection.
-async fn requests(server: &Arc<Server>, stream: Box<TlsStream<TcpStream>>, peer: SocketAddr) {
+async fn requests(server: &Server, stream: Box<TlsStream<TcpStream>>, peer: SocketAddr) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(server.limits.idle).max_buf_size(READ_BUFFER);
     let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        Box::pin(respond(Arc::clone(server), request))
+        Box::pin(respond(server, request))
     });
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
 
@@ -169,8 +168,8 @@ async fn requests(server: &Arc<Server>, stream: Box<TlsStream<TcpStream>>, peer:
 
 /// Answers one request. From the moment that the process is told to end, each answer is the last of its connection, so that
 /// its caller goes elsewhere with the next.
-async fn respond(server: Arc<Server>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let mut response = server.router.clone().call(request).await?;
+async fn respond(server: &Server, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = server.routes.respond(request).await;
     if server.shutdown.has_reached(Stage::Leaving) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

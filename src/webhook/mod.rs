@@ -23,7 +23,7 @@ pub use certificate::{Certificates, FollowingPair, PairError, PairFiles, PairPat
 pub use follow::Following;
 pub use follow_api::FollowingApi;
 pub use limits::Limits;
-pub use routes::{Routes, router};
+pub use routes::Routes;
 pub use series::Series;
 pub use server::{Server, tls};
 pub use snapshot::{LiveRules, Snapshot};

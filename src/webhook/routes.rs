@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
-use axum::routing::post;
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use prometheus_client::registry::Registry;
 
 use super::budget::Budget;
@@ -45,35 +42,27 @@ impl Routes {
     }
 }
 
-/// The routes of the server.
-pub fn router(routes: Routes) -> Router {
-    Router::new()
-        .route("/mutate", post(mutate).fallback(other_method))
-        .fallback(other_path)
-        .with_state(Arc::new(routes))
-}
-
-async fn other_path(State(routes): State<Arc<Routes>>, uri: Uri) -> Response<Body> {
-    let message = format!("nothing is at `{}`: reviews go to /mutate", short(uri.path()));
-    routes.refuse(Refused::Path, StatusCode::NOT_FOUND, &message)
-}
-
-async fn other_method(State(routes): State<Arc<Routes>>, method: Method) -> Response<Body> {
-    let message = format!("/mutate takes POST, not {}", short(method.as_str()));
-    let mut response = routes.refuse(Refused::Method, StatusCode::METHOD_NOT_ALLOWED, &message);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    response
-}
-
-async fn mutate(State(routes): State<Arc<Routes>>, request: Request) -> Response<Body> {
-    let started = Instant::now();
-    let response = routes.review(request, started).await;
-    routes.series.duration.observe(started.elapsed());
-    response
-}
-
 impl Routes {
-    async fn review(&self, request: Request, started: Instant) -> Response<Body> {
+    /// Answers a request. There is one route, and its answer is one piece.
+    pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (path, method) = (request.uri().path(), request.method());
+        if path != "/mutate" {
+            let message = format!("nothing is at `{}`: reviews go to /mutate", short(path));
+            return self.refuse(Refused::Path, StatusCode::NOT_FOUND, &message);
+        }
+        if method != Method::POST {
+            let message = format!("/mutate takes POST, not {}", short(method.as_str()));
+            let mut response = self.refuse(Refused::Method, StatusCode::METHOD_NOT_ALLOWED, &message);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return response;
+        }
+        let started = Instant::now();
+        let response = self.review(request, started).await;
+        self.series.duration.observe(started.elapsed());
+        response
+    }
+
+    async fn review(&self, request: Request<Incoming>, started: Instant) -> Response<Full<Bytes>> {
         if self.shutdown.has_reached(Stage::Draining) {
             return self.shed(Shed::Stopping, "the webhook stops: ask again");
         }
@@ -117,7 +106,7 @@ impl Routes {
         self.answer(&body, started)
     }
 
-    fn answer(&self, body: &[u8], started: Instant) -> Response<Body> {
+    fn answer(&self, body: &[u8], started: Instant) -> Response<Full<Bytes>> {
         let snapshot = self.rules.now();
         if !snapshot.is_loaded {
             return self.shed(Shed::RulesUnknown, "the rules are not known yet: ask again");
@@ -129,7 +118,7 @@ impl Routes {
                     snapshot.matched(*rule);
                 }
                 log(&decision, &snapshot, started);
-                let mut response = Response::new(Body::from(body));
+                let mut response = Response::new(Full::from(body));
                 response.headers_mut().insert(header::CONTENT_TYPE, JSON);
                 response
             }
@@ -142,17 +131,17 @@ impl Routes {
         }
     }
 
-    fn late(&self) -> Response<Body> {
+    fn late(&self) -> Response<Full<Bytes>> {
         self.series.shed.of(Shed::Late).inc();
         status(StatusCode::GATEWAY_TIMEOUT, "the deadline that `timeout` names has passed")
     }
 
-    fn too_large(&self) -> Response<Body> {
+    fn too_large(&self) -> Response<Full<Bytes>> {
         let message = format!("the body is larger than {} MiB, which no review is", BODY >> 20);
         self.refuse(Refused::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, &message)
     }
 
-    fn refuse(&self, reason: Refused, code: StatusCode, message: &str) -> Response<Body> {
+    fn refuse(&self, reason: Refused, code: StatusCode, message: &str) -> Response<Full<Bytes>> {
         static SAID: Seldom = Seldom::at_most(10);
         self.series.refused.of(reason).inc();
         if let Some(unsaid) = SAID.now() {
@@ -161,7 +150,7 @@ impl Routes {
         status(code, message)
     }
 
-    fn shed(&self, reason: Shed, message: &str) -> Response<Body> {
+    fn shed(&self, reason: Shed, message: &str) -> Response<Full<Bytes>> {
         static SAID: Seldom = Seldom::at_most(10);
         self.series.shed.of(reason).inc();
         if let Some(unsaid) = SAID.now() {
@@ -205,7 +194,7 @@ enum Unread {
 }
 
 /// Reads a body of at most `room` bytes. One that came in one piece is not copied.
-async fn read(mut body: Body, room: usize) -> Result<Bytes, Unread> {
+async fn read(mut body: Incoming, room: usize) -> Result<Bytes, Unread> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::NoServerSessionStorage;
@@ -12,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use super::certificate::Certificates;
 use super::connection;
 use super::limits::Limits;
+use super::routes::Routes;
 use super::series::Series;
 use crate::process::accept::{Heartbeat, accept_until, drain};
 use crate::process::shutdown::{Shutdown, Stage};
@@ -20,8 +20,8 @@ use crate::process::shutdown::{Shutdown, Stage};
 pub struct Server {
     /// TLS, as [`tls`] makes it.
     pub tls: TlsAcceptor,
-    /// The routes.
-    pub router: Router,
+    /// Who answers.
+    pub routes: Routes,
     /// What is counted.
     pub series: Series,
     /// At which stage the process is.

@@ -20,6 +20,8 @@ mod support;
 
 mod calls_as_the_api_server_does;
 mod certificates_look_after_themselves;
+mod certificates_of_others;
+mod certificates_rotate;
 mod chart_accepted;
 mod chart_admission;
 mod chart_certificates;

@@ -70,20 +70,20 @@ fn replace(path: &Path, text: &str) {
 
 /// What became of a load.
 #[derive(Debug)]
-struct Calls {
+pub struct Calls {
     made: usize,
     /// Those that are lost: when they began, and what became of them.
     lost: Vec<(Instant, String)>,
 }
 
 /// A steady load, until it is told to stop.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Calls>,
 }
 
 impl Load {
-    fn start(api_server: &Arc<ApiServer>) -> Self {
+    pub fn start(api_server: &Arc<ApiServer>) -> Self {
         let body = Bytes::from(serde_json::to_vec(&review(&pod(&["r.io/app"]))).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let (api_server, stopped) = (Arc::clone(api_server), Arc::clone(&stop));
@@ -109,14 +109,14 @@ impl Load {
         Self { stop, task }
     }
 
-    async fn end(self) -> Calls {
+    pub async fn end(self) -> Calls {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
     }
 }
 
 impl Calls {
-    fn none_is_lost(&self) {
+    pub fn none_is_lost(&self) {
         eprintln!("{} calls, {} lost", self.made, self.lost.len());
         assert!(self.lost.is_empty(), "{self:?}");
         assert!(self.made > 2000, "{} calls are no load", self.made);

@@ -11,6 +11,7 @@
 mod support;
 
 mod loses_no_call;
+mod rotates_authorities;
 mod stays_as_it_was;
 
 /// One load at a time: each would measure the others.

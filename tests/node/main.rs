@@ -19,6 +19,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doctor_sees_pods;
 mod fields;
 mod leftovers;
 mod loses_no_pod;

@@ -56,7 +56,7 @@ fn a_hostile_review_takes_no_more_than_its_own_size() {
     let whole = serde_json::to_string(&review(&pod(&["IMAGE"]))).unwrap();
     let spec = |list: &str| whole.replace(r#""spec":{"#, &format!(r#""spec":{{{list},"#));
     let bodies: Vec<(&str, Vec<u8>)> = vec![
-        ("members", format!(r#"{{{}}}"#, many(r#""a":1"#)).into()),
+        ("members", format!(r"{{{}}}", many(r#""a":1"#)).into()),
         ("members of the request", format!(r#"{{"request":{{"uid":"u",{}}}}}"#, many(r#""a":1"#)).into()),
         ("images", spec(&format!(r#""initContainers":[{}]"#, many(r#"{"image":"a"}"#))).into()),
         ("images with escapes", spec(&format!(r#""initContainers":[{}]"#, many(r#"{"image":"\u0061"}"#))).into()),

@@ -13,6 +13,7 @@ mod support;
 mod allocates_little;
 mod answers_over_https;
 mod callers_that_are_slow_or_gone;
+mod certificate_rotation;
 mod credential_providers;
 mod credentials;
 mod doctor_without_a_cluster;

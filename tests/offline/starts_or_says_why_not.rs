@@ -110,12 +110,15 @@ fn rules_that_cannot_be_used_are_told_all_at_once() {
 }
 
 #[test]
-fn a_rule_file_that_may_not_be_read_is_told() {
+fn rules_that_may_not_be_read_are_told() {
     let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let file = directory.path().join("secret.yaml");
+    let (file, folder) = (directory.path().join("secret.yaml"), directory.path().join("secret"));
     fs::write(&file, rule("a", &["r.io"])).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    fs::create_dir(&folder).unwrap();
+    for path in [&file, &folder] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // Root reads everything, so as root the program runs as nobody, from where nobody can reach it.
     let program = directory.path().join("pullcred");
     fs::copy(env!("CARGO_BIN_EXE_pullcred"), &program).unwrap();
@@ -123,9 +126,13 @@ fn a_rule_file_that_may_not_be_read_is_told() {
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         command.uid(65534).gid(65534);
     }
-    let output = command.args(["webhook", "--rules", text(&file), "--dev-certs", "certs"]).output().unwrap();
+    command.args(["webhook", "--rules", text(&file), "--rules", text(&folder), "--dev-certs", "certs"]);
+    let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("secret.yaml: PC001: cannot be read: permission is denied"), "{said}");
+    for path in [&file, &folder] {
+        let words = format!("{}: PC001: cannot be read: permission is denied", path.display());
+        assert!(said.contains(&words), "{words} is not in\n{said}");
+    }
     assert_eq!(output.status.code(), Some(2));
 }
 

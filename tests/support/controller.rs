@@ -51,8 +51,8 @@ impl Controller {
             .arg("controller")
             .args(["--release-namespace", release_namespace, "--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log-format", "json", "--log-level", "info,pullcred=debug"])
-            .args(["--certificates", certificates])
-            .args(arguments);
+            .args(arguments)
+            .env("PULLCRED_CERTIFICATES", certificates);
         Self::run(&mut program, kubeconfig, admin_port)
     }
 

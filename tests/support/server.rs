@@ -11,7 +11,7 @@ use pullcred::process::metrics;
 use pullcred::process::shutdown::{Ending, stages};
 use pullcred::rules::{SourceFile, read_documents};
 use pullcred::webhook::{
-    Certificates, Limits, LiveRules, PairPaths, Routes, Series, Server, ServingPair, Snapshot, router, tls,
+    Certificates, Limits, LiveRules, PairPaths, Routes, Series, Server, ServingPair, Snapshot, tls,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -68,14 +68,8 @@ impl Serving {
         let routes = Routes::new(live.clone(), series.clone(), shutdown.clone(), &limits, &mut registry);
         let certificates = Arc::new(Certificates::default());
         certificates.serve(pair);
-        let server = Server {
-            tls: tls(certificates).unwrap(),
-            router: router(routes),
-            series,
-            shutdown,
-            limits,
-            heartbeat: Heartbeat::start(),
-        };
+        let server =
+            Server { tls: tls(certificates).unwrap(), routes, series, shutdown, limits, heartbeat: Heartbeat::start() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let task = tokio::spawn(server.run(listener));

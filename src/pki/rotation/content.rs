@@ -14,6 +14,9 @@ const FORMER: &str = "former.crt";
 const FORMER_KEY: &str = "former.key";
 const FORMER_LEAF_ENDS: &str = "former-leaf-ends";
 
+/// The common name of our leaves.
+pub(super) const LEAF: &str = "pullcred webhook";
+
 /// More authorities than this are not trusted at once, whatever is done to the Secrets.
 const MOST_FORMER: usize = 8;
 
@@ -99,7 +102,7 @@ impl Served {
         let chain = Certificate::read_all(content.get(CERTIFICATE));
         match chain.first() {
             None => Self::Nothing("the Secret held none"),
-            Some(leaf) if !leaf.may_have_key(content.get(KEY)) => Self::Nothing("the key did not belong to it"),
+            Some(leaf) if !leaf.may_have_key(content.get(KEY), LEAF) => Self::Nothing("the key did not belong to it"),
             Some(leaf) if !leaf.is_for(names) => Self::Nothing("it was not for all names"),
             Some(_) => Self::Chain(chain),
         }

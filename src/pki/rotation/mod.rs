@@ -21,16 +21,13 @@ pub use content::Content;
 pub use seen::Seen;
 
 use super::{Authority, Certificate, MakeError};
-use content::{Authorities, Served, anchor, former_leaf_ends, named_authorities, serving};
+use content::{Authorities, LEAF, Served, anchor, former_leaf_ends, named_authorities, serving};
 
 /// It is looked at least so often, whatever the clock says.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// It is not looked more often than this without a reason.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The leaf's common name.
-const LEAF: &str = "pullcred webhook";
 
 /// How long everything lives. A leaf is renewed, and an authority replaced, with a third of its life left.
 #[derive(Debug, Clone)]
@@ -181,7 +178,9 @@ impl Turn<'_> {
             let former: Vec<_> = held.former.iter().chain([foreign]).cloned().collect();
             return Ok(Some(put(&held.newest, held.signing.as_ref(), &former, "the leaf was signed by another")));
         };
-        if self.is_soaked() && held.newest.certificate().ends() > *now {
+        // A leaf that lives never gives way to one that ends sooner: that would be the work of a clock which is behind.
+        let would_end = held.newest.end_of_leaf(policy.leaf, *now);
+        if self.is_soaked() && would_end > *now && would_end.as_second() > ends.as_second() {
             return self.sign(&held.newest, Some(ends), "everybody trusts the new authority").map(Some);
         }
         match &held.signing {
@@ -192,12 +191,9 @@ impl Turn<'_> {
 
     /// A leaf in place of what nobody can use.
     fn sign_at_once(&self, why: &'static str) -> Result<Step, MakeError> {
-        let Self { now, held, .. } = self;
-        let older = held.signing.as_ref().filter(|older| older.certificate().ends() > *now && !self.is_soaked());
-        let signer = older.unwrap_or(&held.newest);
-        if signer.certificate().ends() <= *now {
-            return self.replace_newest();
-        }
+        let held = &self.held;
+        // Also where it has ended by the clock, which may be wrong: what everybody trusts comes first.
+        let signer = held.signing.as_ref().filter(|_| !self.is_soaked()).unwrap_or(&held.newest);
         // Which leaf was there before is not known; the last of another authority ends when that does.
         let others = held.former.iter().filter(|former| *former != signer.certificate());
         self.sign(signer, others.map(Certificate::ends).max(), why)
@@ -245,16 +241,13 @@ impl Turn<'_> {
         let new = Authority::make(None, policy.authority, *now)?;
         let newest = held.newest.certificate().clone();
         let former = held.former.iter().cloned();
-        Ok(match &held.signing {
+        Ok(if let Some(signing) = &held.signing {
             // The newest never signed, but somebody may have heard of it.
-            Some(signing) => {
-                let former: Vec<_> = former.chain([newest]).collect();
-                put(&new, Some(signing), &former, "the authority ended before everybody trusted it")
-            }
-            None => {
-                let former: Vec<_> = [newest].into_iter().chain(former).collect();
-                put(&new, Some(&held.newest), &former, "two thirds of the authority's life were over")
-            }
+            let former: Vec<_> = former.chain([newest]).collect();
+            put(&new, Some(signing), &former, "the authority ended before everybody trusted it")
+        } else {
+            let former: Vec<_> = [newest].into_iter().chain(former).collect();
+            put(&new, Some(&held.newest), &former, "two thirds of the authority's life were over")
         })
     }
 
