@@ -23,6 +23,10 @@ mod support;
 
 mod echo;
 
+/// As in the program, whose stack the echo is on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
