@@ -17,8 +17,8 @@ use crate::support::trust::{CA_SECRET, Release};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A leaf is renewed every 8 s, an authority replaced every 16 s, and API servers hear of a bundle half a second late.
-const LIVES: [&str; 6] = ["--ca-lifetime", "24s", "--leaf-lifetime", "12s", "--soak", "2s"];
+/// A leaf is renewed every 10 s, an authority replaced every 20 s, and API servers hear of a bundle half a second late.
+const LIVES: [&str; 6] = ["--ca-lifetime", "30s", "--leaf-lifetime", "15s", "--soak", "3s"];
 const LATE: Duration = Duration::from_millis(500);
 
 const WEBHOOK: [&str; 4] = ["--shutdown-delay", "2s", "--log-level", "info"];
@@ -79,7 +79,7 @@ async fn authorities_that_follow_one_another_while_replicas_are_rolled_lose_none
     let mut authorities = vec![release.held(CA_SECRET, "tls.crt").await];
     let began = Instant::now();
     let mut rolled = 0;
-    while began.elapsed() < Duration::from_secs(75) {
+    while began.elapsed() < Duration::from_secs(85) {
         replicas.push(release.webhook(&WEBHOOK).ready().await);
         api_server.hears_of(&ports(&replicas));
         let mut old = replicas.remove(0);
