@@ -24,7 +24,7 @@ enum Mark<'a> {
     Elsewhere(&'a str),
 }
 
-fn mark<'a>(block: &'a Block) -> Option<Mark<'a>> {
+fn mark(block: &Block) -> Option<Mark<'_>> {
     let marks = block.info.strip_prefix("sh ")?;
     match marks {
         "run" | "serve" | "cluster" | "cluster serve" => Some(Mark::Documented),
