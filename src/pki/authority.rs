@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::certificate::Certificate;
 
-/// Every certificate is valid from the first second of 2020 on. When it was made is nobody's business but ours, and one that was made
+/// Certificates of a cluster are valid from the first second of 2020 on. When it was made is nobody's business but ours, and one that was made
 /// by a clock which was ahead is then valid by all others, too.
 pub const BEGINS: i64 = 1_577_836_800;
 
@@ -26,6 +26,8 @@ pub struct MakeError(#[from] rcgen::Error);
 pub struct Authority {
     certificate: Certificate,
     key: KeyPair,
+    /// From when on what it signs is valid.
+    begins: Timestamp,
 }
 
 /// A leaf that an authority has signed. All in PEM.
@@ -45,6 +47,8 @@ impl Authority {
     /// The cryptography refuses.
     pub fn make(common_name: Option<&str>, lifetime: Duration, now: Timestamp) -> Result<Self, MakeError> {
         let key = KeyPair::generate()?;
+        // One with a name of its own is for one machine, and one clock.
+        let begins = if common_name.is_some() { an_hour_before(now) } else { begins() };
         let own = || {
             let mut name = "pullcred authority ".to_owned();
             // Behind the first byte, which says how the point is written.
@@ -55,12 +59,12 @@ impl Authority {
             name
         };
         let common_name = common_name.map_or_else(own, str::to_owned);
-        let mut params = params(vec![], &common_name, now, after(now, lifetime))?;
+        let mut params = params(vec![], &common_name, begins, after(now, lifetime))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let made = params.self_signed(&key)?;
         let certificate = Certificate::from_der(made.der()).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
-        Ok(Self { certificate, key })
+        Ok(Self { certificate, key, begins })
     }
 
     /// The one that a certificate and a key make, if the key is its own. Both in PEM.
@@ -68,7 +72,11 @@ impl Authority {
         let certificate = Certificate::read_all(certificate).into_iter().next()?;
         let key = KeyPair::from_pem(std::str::from_utf8(key).ok()?).ok()?;
         // Who has issued itself is an authority.
-        (certificate.has_key(&key) && certificate.issued(&certificate)).then_some(Self { certificate, key })
+        (certificate.has_key(&key) && certificate.issued(&certificate)).then_some(Self {
+            certificate,
+            key,
+            begins: begins(),
+        })
     }
 
     /// Its certificate.
@@ -93,7 +101,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Leaf, MakeError> {
         let key = KeyPair::generate()?;
-        let mut leaf = params(names.to_vec(), common_name, now, self.end_of_leaf(lifetime, now))?;
+        let mut leaf = params(names.to_vec(), common_name, self.begins, self.end_of_leaf(lifetime, now))?;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;
@@ -116,16 +124,24 @@ pub(super) fn after(at: Timestamp, by: Duration) -> Timestamp {
 fn params(
     names: Vec<String>,
     common_name: &str,
-    now: Timestamp,
+    begins: Timestamp,
     ends: Timestamp,
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    let an_hour_ago = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
-    params.not_before = moment(an_hour_ago.as_second().min(BEGINS))?;
+    params.not_before = moment(begins.as_second())?;
     params.not_after = moment(ends.as_second())?;
     Ok(params)
+}
+
+fn begins() -> Timestamp {
+    Timestamp::from_second(BEGINS).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// For clocks that are slow.
+fn an_hour_before(now: Timestamp) -> Timestamp {
+    now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN)
 }
 
 fn moment(second: i64) -> Result<OffsetDateTime, rcgen::Error> {
