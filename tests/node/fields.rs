@@ -75,7 +75,7 @@ fn is_of(owner: &str, field: &str) -> bool {
     match owner.split(' ').next().unwrap() {
         HELM => !field.starts_with("/f:status") && field != BUNDLE[0],
         "pullcred-controller" => field.starts_with("/f:status") || BUNDLE.contains(&field),
-        "kube-controller-manager" => {
+        "kube-controller-manager" | "validatingadmissionpolicy-status" => {
             field.starts_with("/f:status") || field.ends_with("/f:deployment.kubernetes.io/revision")
         }
         _ => false,

@@ -1,6 +1,7 @@
 //! Everything that is in the cluster, by kind and name, so that one can say what an installation leaves behind.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -10,8 +11,9 @@ use kube::discovery::{Discovery, verbs};
 use crate::node::{LIMIT, Node, PAUSE, RELEASE_NAMESPACE};
 use crate::support::wait_for_every;
 
-/// What stays after `helm uninstall`, by docs/install.md.
-const DOCUMENTED: [&str; 5] = [
+/// What stays after `helm uninstall`, by docs/install.md. Kubernetes makes the `APIService` for the definitions, and removes it with them.
+const DOCUMENTED: [&str; 6] = [
+    "APIService v1alpha1.pullcred.io",
     "CustomResourceDefinition clusterpullsecrets.pullcred.io",
     "CustomResourceDefinition pullsecrets.pullcred.io",
     "Lease pullcred-tests/pullcred-controller",
@@ -46,21 +48,31 @@ pub async fn everything(node: &Node) -> BTreeSet<String> {
     found
 }
 
+/// Everything, once nothing of an installation before is on its way out any more.
+pub async fn before(node: &Node) -> BTreeSet<String> {
+    let is_gone = |name: &String| {
+        let last = name.rsplit(['/', ' ']).next().unwrap();
+        !last.contains("pullcred") || last == RELEASE_NAMESPACE || DOCUMENTED.contains(&name.as_str())
+    };
+    wait_for_every(PAUSE, "an installation before to be gone", LIMIT, async || {
+        let now = everything(node).await;
+        now.iter().all(is_gone).then_some(now)
+    })
+    .await
+}
+
 /// Waits until nothing is there that was not before, but what the documents say, and no copy in any namespace.
 pub async fn are_as_documented(node: &Node, before: &BTreeSet<String>) {
-    let mut last = BTreeSet::new();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let now = everything(node).await;
-        let left: BTreeSet<String> =
-            now.difference(before).filter(|name| !DOCUMENTED.contains(&name.as_str())).cloned().collect();
         let lost: Vec<&String> = before.difference(&now).collect();
         assert!(lost.is_empty(), "gone with the release, and not of it: {lost:?}");
+        let left: Vec<&String> = now.difference(before).filter(|name| !DOCUMENTED.contains(&name.as_str())).collect();
         if left.is_empty() {
             break;
         }
-        last.clone_from(&left);
-        assert!(start.elapsed() < LIMIT, "left behind: {last:#?}");
+        assert!(start.elapsed() < LIMIT, "left behind: {left:#?}");
         tokio::time::sleep(PAUSE).await;
     }
     let copies = ListParams::default().labels("app.kubernetes.io/managed-by=pullcred");

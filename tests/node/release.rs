@@ -62,12 +62,14 @@ impl<'a> Release<'a> {
         self.must(&["uninstall", NAME, "--wait", "--timeout=180s"], None).await;
     }
 
-    /// Uninstalls what a test before has left, if any, and waits until no Pod of it serves any more.
+    /// Uninstalls what a test before has left, if any, and waits until its Pods have ended.
     pub async fn absent(self) {
         if self.helm(&["status", NAME], None).await.is_ok() {
             self.uninstall().await;
         }
-        self.pods("webhook", 0).await;
+        for component in ["webhook", "controller"] {
+            self.pods(component, 0).await;
+        }
     }
 
     /// `helm test`, and what doctor says in it.
