@@ -15,7 +15,7 @@ use super::webhook::{cut_short, open};
 use crate::cluster::{Cluster, definitions};
 use crate::controller::sources::outside::Outside;
 use crate::controller::sources::plugin::Plugins;
-use crate::controller::{self, CertificateSeries, Certificates, Election, Series, Setup};
+use crate::controller::{self, CertificateSeries, Certificates, Election, Lead, Series, Setup};
 use crate::pki::rotation::Policy;
 use crate::process::accept::Heartbeat;
 use crate::process::admin::{self, Admin};
@@ -273,7 +273,7 @@ impl Input {
             listed: readiness.condition("listed", "rules, namespaces and Pods are not listed yet"),
         });
         let (ending, shutdown) = stages();
-        let (lead, leading) = watch::channel(false);
+        let (lead, leading) = watch::channel(Lead::default());
 
         let mut tasks = Tasks::default();
         let stop = shutdown.clone();

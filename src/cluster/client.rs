@@ -49,6 +49,9 @@ impl Cluster {
         // Else the time for which a connection was idle counts against the next answer.
         config.reset_reader_on_write = true;
         config.write_timeout = Some(UNSENT);
+        // Whoever is refused for want of time (429, 503) decides for itself what to do meanwhile; the client would sleep on it,
+        // for minutes in the end.
+        config.default_retry = false;
         let agent = HeaderValue::from_static(concat!("pullcred/", env!("CARGO_PKG_VERSION")));
         config.headers.push((USER_AGENT, agent));
         let release_namespace = release_namespace.unwrap_or_else(|| config.default_namespace.clone());

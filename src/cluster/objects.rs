@@ -17,6 +17,8 @@ struct Meta {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Annotations,
@@ -35,14 +37,26 @@ pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Reads metadata as narrow as it is needed: what a field of type `ObjectMeta` is deserialized with.
 pub(crate) fn meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let Meta { name, namespace, uid, resource_version, deletion_timestamp, labels, annotations, owner_references } =
-        Meta::deserialize(deserializer)?;
+    let Meta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        generation,
+        creation_timestamp,
+        deletion_timestamp,
+        labels,
+        annotations,
+        owner_references,
+    } = Meta::deserialize(deserializer)?;
     let annotations = annotations.mirror.map(|mirror| BTreeMap::from([(MIRROR.to_owned(), mirror)]));
     Ok(ObjectMeta {
         name,
         namespace,
         uid,
         resource_version,
+        generation,
+        creation_timestamp,
         deletion_timestamp,
         labels,
         annotations,
@@ -51,9 +65,12 @@ pub(crate) fn meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectM
     })
 }
 
-/// Says which resource of the core API a narrow type is of. It has a field `metadata`.
+/// Says which resource a narrow type is of: of the core API, unless group and version are given. It has a field `metadata`.
 macro_rules! narrow {
     ($type:ty, $kind:literal, $plural:literal, $scope:ty) => {
+        $crate::cluster::objects::narrow!($type, "", "v1", $kind, $plural, $scope);
+    };
+    ($type:ty, $group:literal, $version:literal, $kind:literal, $plural:literal, $scope:ty) => {
         impl ::kube::Resource for $type {
             type DynamicType = ();
             type Scope = $scope;
@@ -63,11 +80,11 @@ macro_rules! narrow {
             }
 
             fn group((): &()) -> ::std::borrow::Cow<'_, str> {
-                "".into()
+                $group.into()
             }
 
             fn version((): &()) -> ::std::borrow::Cow<'_, str> {
-                "v1".into()
+                $version.into()
             }
 
             fn plural((): &()) -> ::std::borrow::Cow<'_, str> {

@@ -135,25 +135,32 @@ fn say(resources: &str, trouble: &Trouble) {
 /// How long to leave the API alone after trouble. kube's own back-off begins anew with each attempt to list.
 #[derive(Debug, Default)]
 struct Pauses {
-    last: Option<(Instant, Duration)>,
+    last: Option<(Instant, Duration, Kind)>,
 }
+
+/// Pauses grow for as long as the trouble is of one kind: an API server that has just come back denies everything for a
+/// moment, before it has read the roles.
+type Kind = std::mem::Discriminant<Trouble>;
 
 impl Pauses {
     const FIRST: Duration = Duration::from_millis(500);
     const LONGEST: Duration = Duration::from_secs(15);
     const UNKNOWN_KIND: Duration = Duration::from_secs(5);
+    const FIRST_DENIED: Duration = Duration::from_secs(1);
     const DENIED: Duration = Duration::from_secs(30);
     /// A watch that goes on where it was tells nothing of its success, but that no trouble follows.
     const FORGOTTEN: Duration = Duration::from_secs(60);
 
     fn after(&mut self, trouble: &Trouble, now: Instant) -> Duration {
-        let recent = self.last.filter(|(at, _)| now.duration_since(*at) < Self::FORGOTTEN);
+        let kind = std::mem::discriminant(trouble);
+        let recent = self.last.filter(|(at, _, last)| now.duration_since(*at) < Self::FORGOTTEN && *last == kind);
+        let grown = |first: Duration, longest| recent.map_or(first, |(_, pause, _)| (pause * 2).min(longest));
         let pause = match trouble {
-            Trouble::Denied => Self::DENIED,
+            Trouble::Denied => grown(Self::FIRST_DENIED, Self::DENIED),
             Trouble::UnknownKind => Self::UNKNOWN_KIND,
-            Trouble::Broken(_) => recent.map_or(Self::FIRST, |(_, pause)| (pause * 2).min(Self::LONGEST)),
+            Trouble::Broken(_) => grown(Self::FIRST, Self::LONGEST),
         };
-        self.last = Some((now, pause));
+        self.last = Some((now, pause, kind));
         pause
     }
 }
@@ -182,10 +189,20 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_must_grant_or_apply_is_asked_for_in_a_steady_pace() {
-        let (mut pauses, now) = (Pauses::default(), Instant::now());
+    fn what_a_person_must_grant_is_asked_for_soon_and_then_every_half_minute() {
+        let (mut pauses, mut now) = (Pauses::default(), Instant::now());
+        // What was wrong before counts for nothing.
+        for _ in 0..8 {
+            now += pauses.after(&Trouble::Broken(String::new()), now);
+        }
+        let mut waited = Vec::new();
+        for _ in 0..7 {
+            let pause = pauses.after(&Trouble::Denied, now);
+            now += pause;
+            waited.push(pause.as_secs());
+        }
+        assert_eq!(waited, [1, 2, 4, 8, 16, 30, 30]);
         for _ in 0..3 {
-            assert_eq!(pauses.after(&Trouble::Denied, now), Pauses::DENIED);
             assert_eq!(pauses.after(&Trouble::UnknownKind, now), Pauses::UNKNOWN_KIND);
         }
     }

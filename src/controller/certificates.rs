@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch as signal};
 use tokio::task::JoinSet;
 
 use super::copies::MANAGER;
+use super::election::Lead;
 use super::objects::MANAGED_BY;
 use super::series::{CertificateSeries, Put};
 use crate::cluster::configuration::{ENTRY, bundle};
@@ -100,9 +101,9 @@ enum Outcome {
 }
 
 impl Certificates {
-    /// Looks after the certificates while `leading` says so, until `stop`. One that does not lead watches, so that it knows how long
+    /// Looks after the certificates while it has the lead, until `stop`. One that does not lead watches, so that it knows how long
     /// everything has been in place when it takes over.
-    pub async fn run(self, mut leading: signal::Receiver<bool>, stop: impl Future<Output = ()>) {
+    pub async fn run(self, mut lead: signal::Receiver<Lead>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let (out, mut events) = mpsc::channel(64);
         let _watches = self.watch_everything(&out);
@@ -111,7 +112,10 @@ impl Certificates {
         let mut writes = VecDeque::new();
         let mut failures = 0;
         let mut pause = Duration::ZERO;
+        let mut is_leading = false;
         loop {
+            // A lead that is only renewed is nothing to look at.
+            let changed = async { lead.wait_for(|lead| lead.holds() != is_leading).await.map(drop) };
             tokio::select! {
                 () = &mut stop => return,
                 Some(event) = events.recv() => {
@@ -124,10 +128,10 @@ impl Certificates {
                         continue;
                     }
                 }
-                changed = leading.changed() => if changed.is_err() { return },
+                changed = changed => if changed.is_err() { return },
                 () = tokio::time::sleep(pause) => {}
             }
-            let is_leading = *leading.borrow_and_update();
+            is_leading = lead.borrow_and_update().holds();
             let outcome = tokio::select! {
                 () = &mut stop => return,
                 outcome = self.look(&mut seen, started, is_leading) => outcome,

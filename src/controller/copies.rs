@@ -16,11 +16,16 @@ use crate::rules::API_VERSION;
 /// Who owns the fields that the controller writes.
 pub(super) const MANAGER: &str = "pullcred-controller";
 
+/// An API server that has just come back denies everything, until it has read the roles.
+const ROLES_READ: Duration = Duration::from_secs(2);
+
 /// What became of a write.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It is done, or was not needed any more, and this is there now.
+    /// It is done, and this is there now.
     There(Option<Observed>),
+    /// Somebody else was faster, and this is there now.
+    Overtaken(Option<Observed>),
     /// The API refuses it, in these words.
     Refused(String),
     /// The controller has no right to it; the words say which to grant.
@@ -140,7 +145,7 @@ async fn failed(client: &Client, due: &Due, error: Error) -> Outcome {
 async fn look(client: &Client, place: &Place) -> Outcome {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &place.namespace);
     match secrets.get_opt(&place.secret).await {
-        Ok(found) => Outcome::There(found.map(|secret| secret.observed())),
+        Ok(found) => Outcome::Overtaken(found.map(|secret| secret.observed())),
         Err(_) => Outcome::Failed(Duration::from_secs(1)),
     }
 }
@@ -154,8 +159,12 @@ async fn missing_right(client: &Client, place: &Place, action: &Action) -> Optio
         _ => &["delete"],
     };
     for verb in verbs {
-        if !may(client, verb, Some(&place.namespace), &place.secret).await.unwrap_or(true) {
-            return Some(not_permitted(verb, &place.secret));
+        let is_denied = async || !may(client, verb, Some(&place.namespace), &place.secret).await.unwrap_or(true);
+        if is_denied().await {
+            tokio::time::sleep(ROLES_READ).await;
+            if is_denied().await {
+                return Some(not_permitted(verb, &place.secret));
+            }
         }
     }
     None

@@ -16,6 +16,23 @@ use tokio::sync::watch;
 use crate::cluster::LEASE;
 use crate::process::logs::Seldom;
 
+/// Until when this process leads, by its own clock. A process that was paused for longer does not lead when it wakes, before
+/// anybody has told it so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lead(Option<Instant>);
+
+impl Lead {
+    /// The lead until then.
+    pub fn until(until: Instant) -> Self {
+        Self(Some(until))
+    }
+
+    /// Whether this process leads now.
+    pub fn holds(self) -> bool {
+        self.0.is_some_and(|until| Instant::now() < until)
+    }
+}
+
 /// One candidate for the lead.
 #[derive(Debug)]
 pub struct Election {
@@ -35,9 +52,9 @@ struct Seen {
 }
 
 impl Election {
-    /// Says through `leading` whether this process leads, until `stop`; then gives the lead back, so that another has it at
+    /// Says through `lead` until when this process leads, until `stop`; then gives the lead back, so that another has it at
     /// once.
-    pub async fn run(self, leading: watch::Sender<bool>, stop: impl Future<Output = ()>) {
+    pub async fn run(self, lead: watch::Sender<Lead>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut changes = watch_object(self.leases.clone(), LEASE).default_backoff().boxed();
         let mut seen = Seen { lease: None, since: Instant::now() };
@@ -62,42 +79,43 @@ impl Election {
             if is_stop {
                 break;
             }
-            let is_leading = *leading.borrow();
-            let is_due = if is_leading { renewed.elapsed() >= every } else { is_known && self.is_free(&seen) };
-            if is_due {
-                // The time of the attempt counts, not that of the answer.
-                let begun = Instant::now();
-                let attempt = tokio::time::timeout(self.duration / 2, self.hold(seen.lease.as_ref(), true));
-                match attempt.await {
-                    Ok(Ok(lease)) => {
-                        renewed = begun;
-                        seen = Seen { lease: Some(lease), since: Instant::now() };
-                        if !is_leading {
-                            tracing::info!(identity = self.identity, "leading");
-                            leading.send_replace(true);
-                        }
-                    }
-                    Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                        // Somebody else wrote it: look, and if it is another leader, follow.
-                        let look = tokio::time::timeout(self.duration / 4, self.leases.get_opt(LEASE));
-                        if let Ok(Ok(lease)) = look.await {
-                            if is_leading && holder(lease.as_ref()) != Some(&self.identity) {
-                                tracing::warn!("another leads");
-                                leading.send_replace(false);
-                            }
-                            seen = Seen { lease, since: Instant::now() };
-                        }
-                    }
-                    Ok(Err(error)) => cannot_hold(&error.to_string()),
-                    Err(_) => cannot_hold("the API server does not answer in time"),
-                }
-            }
-            if *leading.borrow() && renewed.elapsed() >= self.duration * 3 / 4 {
+            let is_leading = lead.borrow().holds();
+            if !is_leading && *lead.borrow() != Lead::default() {
                 tracing::warn!("the lead could not be renewed in time and is given up");
-                leading.send_replace(false);
+                lead.send_replace(Lead::default());
+            }
+            let is_due = if is_leading { renewed.elapsed() >= every } else { is_known && self.is_free(&seen) };
+            if !is_due {
+                continue;
+            }
+            // The time of the attempt counts, not that of the answer.
+            let begun = Instant::now();
+            let attempt = tokio::time::timeout(self.duration / 2, self.hold(seen.lease.as_ref(), true));
+            match attempt.await {
+                Ok(Ok(lease)) => {
+                    renewed = begun;
+                    seen = Seen { lease: Some(lease), since: Instant::now() };
+                    if !is_leading {
+                        tracing::info!(identity = self.identity, "leading");
+                    }
+                    lead.send_replace(Lead::until(begun + self.duration * 3 / 4));
+                }
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                    // Somebody else wrote it: look, and if it is another leader, follow.
+                    let look = tokio::time::timeout(self.duration / 4, self.leases.get_opt(LEASE));
+                    if let Ok(Ok(lease)) = look.await {
+                        if is_leading && holder(lease.as_ref()) != Some(&self.identity) {
+                            tracing::warn!("another leads");
+                            lead.send_replace(Lead::default());
+                        }
+                        seen = Seen { lease, since: Instant::now() };
+                    }
+                }
+                Ok(Err(error)) => cannot_hold(&error.to_string()),
+                Err(_) => cannot_hold("the API server does not answer in time"),
             }
         }
-        if leading.send_replace(false) {
+        if lead.send_replace(Lead::default()).holds() {
             let released = tokio::time::timeout(self.duration / 2, self.hold(seen.lease.as_ref(), false)).await;
             match released {
                 Ok(Ok(_)) => tracing::info!("the lead is released"),

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `driver` | the loop: what is seen goes into the ledger, what is due comes out of it |
+//! | `driver` | the loop: what is seen goes into the ledger, what is due comes out of it, and people are told |
 //! | `rules` | what is known of each rule: its credential, and what its status says |
 //! | `objects` | objects as narrow as they are needed |
 //! | `copies` | writing copies |
@@ -23,5 +23,5 @@ pub mod sources;
 
 pub use certificates::Certificates;
 pub use driver::{Controller, Setup};
-pub use election::Election;
+pub use election::{Election, Lead};
 pub use series::{CertificateSeries, Series};

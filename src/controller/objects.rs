@@ -10,11 +10,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use k8s_openapi::ByteString;
 use kube::api::ObjectMeta;
-use kube::core::NamespaceResourceScope;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::objects::{MIRROR, meta, narrow};
 use crate::provision::{Observed, PodFacts};
+use crate::rules::{
+    ClusterPullSecret, ClusterPullSecretSpec, ClusterPullSecretStatus, PullSecret, PullSecretSpec, PullSecretStatus,
+};
 
 /// The label that says who manages a copy, and its value.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pullcred");
@@ -33,6 +37,64 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
 narrow!(Pod, "Pod", "pods", NamespaceResourceScope);
 narrow!(Secret, "Secret", "secrets", NamespaceResourceScope);
 narrow!(SourceSecret, "Secret", "secrets", NamespaceResourceScope);
+narrow!(ClusterRule, "pullcred.io", "v1alpha1", "ClusterPullSecret", "clusterpullsecrets", ClusterResourceScope);
+narrow!(TeamRule, "pullcred.io", "v1alpha1", "PullSecret", "pullsecrets", NamespaceResourceScope);
+
+/// A `ClusterPullSecret` as the API has it. One that this version cannot read takes no other along.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ClusterRule {
+    #[serde(deserialize_with = "meta")]
+    pub(super) metadata: ObjectMeta,
+    #[serde(default = "no_spec", deserialize_with = "readable")]
+    spec: Result<ClusterPullSecretSpec, String>,
+    /// `None` too when it is one that this version cannot read: it is written anew.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) status: Option<ClusterPullSecretStatus>,
+}
+
+impl ClusterRule {
+    /// The object and, when this version cannot read its spec, why; the spec is empty then.
+    pub(super) fn into_document(self) -> (ClusterPullSecret, Option<String>) {
+        let Self { metadata, spec, status } = self;
+        let (spec, unreadable) =
+            spec.map_or_else(|why| (ClusterPullSecretSpec::default(), Some(why)), |spec| (spec, None));
+        (ClusterPullSecret { metadata, spec, status }, unreadable)
+    }
+}
+
+/// A `PullSecret` as the API has it, likewise.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct TeamRule {
+    #[serde(deserialize_with = "meta")]
+    pub(super) metadata: ObjectMeta,
+    #[serde(default = "no_spec", deserialize_with = "readable")]
+    spec: Result<PullSecretSpec, String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) status: Option<PullSecretStatus>,
+}
+
+impl TeamRule {
+    /// The object and, when this version cannot read its spec, why; the spec is empty then.
+    pub(super) fn into_document(self) -> (PullSecret, Option<String>) {
+        let Self { metadata, spec, status } = self;
+        let (spec, unreadable) = spec.map_or_else(|why| (PullSecretSpec::default(), Some(why)), |spec| (spec, None));
+        (PullSecret { metadata, spec, status }, unreadable)
+    }
+}
+
+fn no_spec<T>() -> Result<T, String> {
+    Err("it has no spec".to_owned())
+}
+
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Result<T, String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let newer = |error| format!("it cannot be read ({error}); it may be of a newer version");
+    Ok(serde_json::from_value(value).map_err(newer))
+}
+
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(deserializer)?).unwrap_or_default())
+}
 
 /// A Pod: its phase, its pull secrets and its images.
 #[derive(Clone, Debug, Deserialize)]

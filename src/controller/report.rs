@@ -1,31 +1,32 @@
 //! What the controller tells people: statuses and events on rules, and events on Pods whose copy cannot be provided.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::copies::MANAGER;
 use crate::process::logs::Seldom;
-use crate::rules::{API_VERSION, ClusterPullSecret, ClusterPullSecretStatus};
+use crate::rules::API_VERSION;
 
 /// Writes a status, from the state of the object that it was computed from. Gives the object as it is then.
-pub(super) async fn write_status(
-    client: Client,
-    document: &ClusterPullSecret,
-    status: &ClusterPullSecretStatus,
-) -> kube::Result<ClusterPullSecret> {
-    let metadata = &document.metadata;
-    let name = metadata.name.as_deref().unwrap_or_default();
+pub(super) async fn write_status<K: Resource<DynamicType = ()> + DeserializeOwned>(
+    rules: Api<K>,
+    metadata: ObjectMeta,
+    status: impl Serialize,
+) -> kube::Result<K> {
+    let name = metadata.name.unwrap_or_default();
     let body = json!({
         "apiVersion": API_VERSION,
-        "kind": "ClusterPullSecret",
+        "kind": K::kind(&()),
         "metadata": {"name": name, "uid": metadata.uid, "resourceVersion": metadata.resource_version},
         "status": status,
     });
-    let rules: Api<ClusterPullSecret> = Api::all(client);
-    rules.patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await
+    rules.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await
 }
 
 /// What is told in an event.
@@ -37,10 +38,9 @@ pub(super) struct News {
 }
 
 impl News {
-    /// What a status says that the last one did not.
-    pub(super) fn between(before: Option<&ClusterPullSecretStatus>, after: &ClusterPullSecretStatus) -> Option<Self> {
-        let condition = after.conditions.as_ref()?.first()?;
-        let old = before.and_then(|before| before.conditions.as_ref()?.first());
+    /// What the conditions of a status say that those of the last one did not.
+    pub(super) fn between(before: Option<&[Condition]>, after: Option<&[Condition]>) -> Option<Self> {
+        let (condition, old) = (after?.first()?, before.and_then(<[_]>::first));
         // A rule that is well from the start is no news.
         let is_news = match old {
             Some(old) => old.reason != condition.reason,
@@ -70,9 +70,4 @@ pub(super) async fn publish(recorder: &Recorder, about: &ObjectReference, news: 
     {
         tracing::warn!(%error, unsaid, "an event cannot be written");
     }
-}
-
-/// What events about a rule refer to.
-pub(super) fn reference(document: &ClusterPullSecret) -> ObjectReference {
-    document.object_ref(&())
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::objects::{SourceSecret, fingerprint};
+use super::objects::{ClusterRule, SourceSecret, TeamRule, fingerprint};
 use super::sources::{Fetched, Lifetime, secret};
 use crate::image::{DockerConfig, DockerConfigJson};
 use crate::provision::{Life, Refresh, RuleFacts, SourceState};
-use crate::rules::{ClusterPullSecret, Distribution, Rule, parse_duration};
+use crate::rules::{
+    ClusterPullSecret, ClusterPullSecretStatus, Distribution, Problem, PullSecret, PullSecretStatus, Rule,
+    parse_duration,
+};
 
 /// Where the credential of a rule comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,9 @@ impl Origin {
     }
 }
 
+/// An object's uid and generation.
+pub(super) type Version = (Option<String>, Option<i64>);
+
 /// A rule as it is known.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -72,13 +78,16 @@ pub(super) struct Known {
     pub(super) is_asking: bool,
     /// Whether the key has changed since.
     is_outdated: bool,
+    /// The status that was written last, and what the API has made of it.
+    pub(super) said: Option<(ClusterPullSecretStatus, Option<ClusterPullSecretStatus>)>,
 }
 
 impl Known {
     /// A rule that was not known before.
-    pub(super) fn new(document: ClusterPullSecret, now: Duration) -> Self {
+    pub(super) fn new(object: ClusterRule, now: Duration) -> Self {
+        let (document, unreadable) = object.into_document();
         let origin = Origin::of(&document);
-        let rule = rule_of(&document);
+        let rule = unreadable.map_or_else(|| in_words(Rule::from_cluster_pull_secret(&document)), Err);
         let refresh = match origin {
             // Nobody is asked for a rule that is left out.
             _ if rule.is_err() => None,
@@ -101,19 +110,26 @@ impl Known {
             refresh,
             is_asking: false,
             is_outdated: false,
+            said: None,
         }
     }
 
     /// The object has changed. Whether what the copies hold has to be found out anew.
-    pub(super) fn update(&mut self, document: ClusterPullSecret, now: Duration) -> bool {
-        let is_other = self.document.spec != document.spec || self.document.metadata.uid != document.metadata.uid;
+    pub(super) fn update(&mut self, object: ClusterRule, now: Duration) -> bool {
+        let new = Self::new(object, now);
+        let is_other = self.version() != new.version() || self.document.spec != new.document.spec;
         if is_other {
             let (config, expires_at, refreshed_at) = (self.config.take(), self.expires_at, self.refreshed_at);
-            *self = Self { config, expires_at, refreshed_at, ..Self::new(document, now) };
+            *self = Self { config, expires_at, refreshed_at, ..new };
         } else {
-            self.document = document;
+            self.document = new.document;
         }
         is_other
+    }
+
+    /// The object's uid and generation: while both stay, it asks for the same.
+    pub(super) fn version(&self) -> Version {
+        (self.document.metadata.uid.clone(), self.document.metadata.generation)
     }
 
     /// What provisioning has to know; `None` for a rule that is not valid.
@@ -211,11 +227,27 @@ impl Known {
     }
 }
 
-fn rule_of(document: &ClusterPullSecret) -> Result<Rule, String> {
-    Rule::from_cluster_pull_secret(document).map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        problems.join("; ")
-    })
+fn in_words(rule: Result<Rule, Vec<Problem>>) -> Result<Rule, String> {
+    rule.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// A `PullSecret` as it is known.
+#[derive(Debug)]
+pub(super) struct Team {
+    /// The object.
+    pub(super) document: PullSecret,
+    /// The rule, or what is wrong with it.
+    pub(super) rule: Result<Rule, String>,
+    /// The status that was written last, and what the API has made of it.
+    pub(super) said: Option<(PullSecretStatus, Option<PullSecretStatus>)>,
+}
+
+impl Team {
+    pub(super) fn new(object: TeamRule) -> Self {
+        let (document, unreadable) = object.into_document();
+        let rule = unreadable.map_or_else(|| in_words(Rule::from_pull_secret(&document)), Err);
+        Self { document, rule, said: None }
+    }
 }
 
 /// From 0 to 1, another for each rule and process.

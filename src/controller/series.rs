@@ -10,6 +10,8 @@ label! {
     Written, "outcome":
     /// Done.
     Done = "done",
+    /// Somebody else was faster: what is there by then was looked at.
+    Overtaken = "overtaken",
     /// Refused by the API.
     Refused = "refused",
     /// No right to it.

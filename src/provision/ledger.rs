@@ -26,6 +26,24 @@ pub struct Due {
     pub copy: Option<Copy>,
 }
 
+/// Why the API refuses a write, in words for whoever reads the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A right is missing; the words say which to grant.
+    NotPermitted(String),
+    /// Everything else: a quota, a policy.
+    Other(String),
+}
+
+impl Refusal {
+    /// The words.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::NotPermitted(words) | Self::Other(words) => words,
+        }
+    }
+}
+
 /// How a rule stands in all namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -33,8 +51,8 @@ pub struct Standing {
     pub copies: usize,
     /// Where a Secret that is not ours stands in the place of a needed copy.
     pub conflicts: BTreeSet<Name>,
-    /// Where the API refuses a write, and in which words.
-    pub refused: BTreeMap<Name, String>,
+    /// Where the API refuses a write, and why.
+    pub refused: BTreeMap<Name, Refusal>,
     /// Where a copy is needed, none is there, and no credential is known that could be written.
     pub unprovided: BTreeSet<Name>,
 }
@@ -45,14 +63,37 @@ struct Book {
     /// Whether all of them have been seen.
     complete: bool,
     there: HashMap<Name, Observed>,
+    /// How many of them each owner has, by its uid.
+    owned: HashMap<Box<str>, usize>,
     /// While a list comes in: the namespaces that it has named so far.
     listed: Option<HashSet<Name>>,
     /// Places of a needed copy that somebody else's Secret has, with the rule that serves there.
     conflicts: HashMap<Name, Name>,
-    /// Places where a write was refused, with the rule and the words.
-    refused: HashMap<Name, (Name, String)>,
+    /// Places where a write was refused, with the rule and the reason.
+    refused: HashMap<Name, (Name, Refusal)>,
     /// Places of a needed copy for which nothing is known that could be written, with the rule.
     unprovided: HashMap<Name, Name>,
+}
+
+impl Book {
+    fn put(&mut self, namespace: &Name, observed: Observed) {
+        self.remove(namespace);
+        for owner in &observed.owners {
+            *self.owned.entry(owner.clone()).or_default() += 1;
+        }
+        self.there.insert(Arc::clone(namespace), observed);
+    }
+
+    fn remove(&mut self, namespace: &Name) {
+        for owner in self.there.remove(namespace).iter().flat_map(|gone| &gone.owners) {
+            if let Some(count) = self.owned.get_mut(owner) {
+                *count -= 1;
+                if *count == 0 {
+                    self.owned.remove(owner);
+                }
+            }
+        }
+    }
 }
 
 /// Everything that decisions are made from.
@@ -64,8 +105,11 @@ pub struct Ledger {
     materials: HashMap<Name, u64>,
     books: HashMap<Name, Book>,
     dirty: BTreeSet<Place>,
+    /// Those among them that have been looked at: what is there is to be changed or removed.
+    later: BTreeSet<Place>,
     waiting: BTreeSet<(Duration, Place)>,
-    in_flight: HashSet<Place>,
+    /// What is under way, with the content of the copy that is written.
+    in_flight: HashMap<Place, Option<u64>>,
     paces: HashMap<Place, Pace>,
     /// Since when the copy in a place is not used.
     unused_since: HashMap<Place, Duration>,
@@ -102,7 +146,11 @@ impl Ledger {
         let Some(book) = self.books.get_mut(&name) else { return };
         book.complete = true;
         if let Some(listed) = book.listed.take() {
-            book.there.retain(|namespace, _| listed.contains(namespace));
+            let gone = book.there.keys().filter(|namespace| !listed.contains(*namespace));
+            for namespace in gone.cloned().collect::<Vec<_>>() {
+                book.remove(&namespace);
+                self.dirty.insert(Place { namespace, secret: Arc::clone(&name) });
+            }
         }
         let there =
             book.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(&name) });
@@ -122,8 +170,7 @@ impl Ledger {
 
     /// Whether a copy of this name is still there, whatever rule wanted it.
     pub fn holds_copies(&self, secret: &str) -> bool {
-        let there = self.books.get(secret).into_iter().flat_map(|book| book.there.values());
-        there.flat_map(|there| &there.owners).any(|owner| self.needs.is_rule(owner))
+        self.books.get(secret).is_some_and(|book| book.owned.keys().any(|owner| self.needs.is_rule(owner)))
     }
 
     /// A Secret is there, or has changed. What is older than what is known is passed over.
@@ -132,23 +179,24 @@ impl Ledger {
         if let Some(listed) = &mut book.listed {
             listed.insert(Arc::clone(&place.namespace));
         }
-        let version = |observed: &Observed| observed.version.parse::<u64>().ok();
-        if let Some(known) = book.there.get(&place.namespace)
-            && known.uid == observed.uid
-            && version(known) > version(&observed)
-        {
+        // The versions of one kind can be compared, whatever object they are of.
+        if book.there.get(&place.namespace).is_some_and(|known| is_newer(known, &observed)) {
             return;
         }
-        book.there.insert(Arc::clone(&place.namespace), observed);
+        book.put(&place.namespace, observed);
         self.dirty.insert(place.clone());
     }
 
-    /// A Secret is gone.
-    pub fn gone(&mut self, place: &Place) {
-        if let Some(book) = self.books.get_mut(&place.secret) {
-            book.there.remove(&place.namespace);
-            self.dirty.insert(place.clone());
+    /// A Secret is gone; `last` is the state in which it went, if that was seen. What is newer stays.
+    pub fn gone(&mut self, place: &Place, last: Option<&Observed>) {
+        let Some(book) = self.books.get_mut(&place.secret) else { return };
+        if let (Some(known), Some(last)) = (book.there.get(&place.namespace), last)
+            && is_newer(known, last)
+        {
+            return;
         }
+        book.remove(&place.namespace);
+        self.dirty.insert(place.clone());
     }
 
     /// The next write that is due at `now`, which is under way from now on. `None`: there is none until something is seen or
@@ -164,29 +212,48 @@ impl Ledger {
         {
             self.dirty.insert(place);
         }
+        // A Pod may wait for what is not there. What is there comes after, however much of it there is.
         while let Some(place) = self.dirty.pop_first() {
-            // When a write is done its place is looked at again, as is every place of a book that becomes complete.
-            if self.in_flight.contains(&place) || !self.books.get(&place.secret).is_some_and(|book| book.complete) {
-                continue;
+            match self.due(&place, now) {
+                Some(due) if due.action != Action::Create => _ = self.later.insert(place),
+                Some(due) => return Some(self.begun(due)),
+                None => {}
             }
-            let (action, desired) = self.decide(&place, now);
-            match action {
-                Action::Nothing | Action::Conflict => continue,
-                _ => {}
+        }
+        while let Some(place) = self.later.pop_first() {
+            if let Some(due) = self.due(&place, now) {
+                return Some(self.begun(due));
             }
-            let not_before = self.paces.get(&place).map_or(Duration::ZERO, Pace::not_before);
-            if not_before > now {
-                self.waiting.insert((not_before, place));
-                continue;
-            }
-            self.in_flight.insert(place.clone());
-            let copy = match desired {
-                Desired::Copy(copy) => Some(copy),
-                Desired::Absent | Desired::Keep(_) => None,
-            };
-            return Some(Due { place, action, copy });
         }
         None
+    }
+
+    /// The write that is due in a place, if one is and may begin now.
+    fn due(&mut self, place: &Place, now: Duration) -> Option<Due> {
+        // When a write is done its place is looked at again, as is every place of a book that becomes complete.
+        if self.in_flight.contains_key(place) || !self.books.get(&place.secret).is_some_and(|book| book.complete) {
+            return None;
+        }
+        let (action, desired) = self.decide(place, now);
+        if matches!(action, Action::Nothing | Action::Conflict) {
+            return None;
+        }
+        let copy = match desired {
+            Desired::Copy(copy) => Some(copy),
+            Desired::Absent | Desired::Keep(_) => None,
+        };
+        let content = copy.as_ref().map(|copy| copy.fingerprint);
+        let not_before = self.paces.get(place).map_or(Duration::ZERO, |pace| pace.not_before(content));
+        if not_before > now {
+            self.waiting.insert((not_before, place.clone()));
+            return None;
+        }
+        Some(Due { place: place.clone(), action, copy })
+    }
+
+    fn begun(&mut self, due: Due) -> Due {
+        self.in_flight.insert(due.place.clone(), due.copy.as_ref().map(|copy| copy.fingerprint));
+        due
     }
 
     /// When to ask for the next write although nothing was seen.
@@ -202,20 +269,20 @@ impl Ledger {
         }
         match there {
             Some(observed) => self.seen(place, observed),
-            None => self.gone(place),
+            None => self.gone(place, None),
         }
         self.dirty.insert(place.clone());
     }
 
-    /// A write was refused in these words. It is tried again later.
-    pub fn refused(&mut self, place: &Place, now: Duration, words: String) {
+    /// A write was refused. It is tried again later.
+    pub fn refused(&mut self, place: &Place, now: Duration, why: Refusal) {
         self.ended(place, now);
         let rule = match self.needs.want(place) {
             Want::Needed(facts) | Want::Unused(facts) => Some(Name::from(facts.rule.id().name.as_str())),
             Want::NotServed | Want::Unknown => None,
         };
         if let (Some(rule), Some(book)) = (rule, self.books.get_mut(&place.secret)) {
-            book.refused.insert(Arc::clone(&place.namespace), (rule, words));
+            book.refused.insert(Arc::clone(&place.namespace), (rule, why));
         }
         self.waiting.insert((now + ASK_AGAIN, place.clone()));
     }
@@ -233,8 +300,8 @@ impl Ledger {
     }
 
     fn ended(&mut self, place: &Place, now: Duration) {
-        self.in_flight.remove(place);
-        self.paces.entry(place.clone()).or_default().wrote(now);
+        let content = self.in_flight.remove(place).flatten();
+        self.paces.entry(place.clone()).or_default().wrote(now, content);
         if self.paces.len() > PACES {
             self.paces.retain(|_, pace| !pace.is_calm(now));
         }
@@ -306,13 +373,17 @@ impl Ledger {
         let mut standing = Standing::default();
         let Some(facts) = self.needs.rule(rule) else { return standing };
         let Some(book) = self.books.get(facts.rule.secret_name()) else { return standing };
-        standing.copies =
-            book.there.values().filter(|there| there.owners.iter().any(|owner| **owner == *facts.uid)).count();
+        standing.copies = book.owned.get(&*facts.uid).copied().unwrap_or_default();
         let own = |(namespace, of): (&Name, &Name)| (**of == *rule).then(|| Arc::clone(namespace));
         standing.conflicts = book.conflicts.iter().filter_map(own).collect();
         standing.unprovided = book.unprovided.iter().filter_map(own).collect();
         let refused = book.refused.iter().filter(|(_, (of, _))| **of == *rule);
-        standing.refused = refused.map(|(namespace, (_, words))| (Arc::clone(namespace), words.clone())).collect();
+        standing.refused = refused.map(|(namespace, (_, why))| (Arc::clone(namespace), why.clone())).collect();
         standing
     }
+}
+
+fn is_newer(known: &Observed, other: &Observed) -> bool {
+    let version = |observed: &Observed| observed.version.parse::<u64>().ok();
+    version(known) > version(other)
 }

@@ -14,12 +14,12 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use ledger::{Due, Ledger, Standing};
+pub use ledger::{Due, Ledger, Refusal, Standing};
 pub use needs::{Needs, PodFacts, Want};
 pub use pace::{Pace, Rate, retry_after};
 pub use plan::{Action, Copy, Desired, Observed, Precondition, label_of, plan};
 pub use refresh::{Life, Refresh};
-pub use status::{Facts, SourceState, status};
+pub use status::{Facts, SourceState, status, team_status};
 
 use crate::rules::Rule;
 

@@ -59,6 +59,8 @@ pub struct Needs {
     release_namespace: Box<str>,
     /// By name.
     rules: BTreeMap<Name, RuleFacts>,
+    /// Their uids.
+    uids: HashSet<Name>,
     teams: BTreeMap<RuleId, Rule>,
     /// The rules that want a Secret name, the one that serves first: `Inject` ones alone, the oldest first.
     by_secret: HashMap<Name, Vec<Name>>,
@@ -93,10 +95,12 @@ impl Needs {
 
     /// A rule is there, or has changed.
     pub fn put_rule(&mut self, facts: RuleFacts) {
-        let name: Name = facts.rule.id().name.as_str().into();
+        let (name, uid): (Name, Name) = (facts.rule.id().name.as_str().into(), Arc::clone(&facts.uid));
         if let Some(old) = self.rules.insert(Arc::clone(&name), facts) {
+            self.uids.remove(&old.uid);
             self.withdraw(&name, old.rule.secret_name());
         }
+        self.uids.insert(uid);
         let facts = &self.rules[&name];
         let secret: Name = facts.rule.secret_name().into();
         if facts.rule.mode() == Mode::Inject {
@@ -112,6 +116,7 @@ impl Needs {
     /// A rule is gone, or is no longer valid.
     pub fn remove_rule(&mut self, name: &str) {
         if let Some((name, old)) = self.rules.remove_entry(name) {
+            self.uids.remove(&old.uid);
             self.withdraw(&name, old.rule.secret_name());
             self.set_is_stale = true;
         }
@@ -294,7 +299,16 @@ impl Needs {
 
     /// Whether a `ClusterPullSecret` with that uid is there.
     pub fn is_rule(&self, uid: &str) -> bool {
-        self.rules.values().any(|facts| *facts.uid == *uid)
+        self.uids.contains(uid)
+    }
+
+    /// The namespaces that need a copy of a rule.
+    pub fn needing<'a>(&'a self, rule: &'a RuleFacts) -> impl Iterator<Item = &'a Name> {
+        let secret: Name = rule.rule.secret_name().into();
+        self.namespaces.keys().filter(move |namespace| {
+            let place = Place { namespace: Arc::clone(namespace), secret: Arc::clone(&secret) };
+            matches!(self.want(&place), Want::Needed(needed) if needed.uid == rule.uid)
+        })
     }
 
     /// How many Pods a rule covers that lack its reference.

@@ -9,20 +9,23 @@ const CALM: Duration = Duration::from_secs(600);
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Writes in one place: whoever else writes there again and again meets a writer that becomes slower.
+/// Writes of one content in one place: whoever else writes there again and again meets a writer that becomes slower. Another
+/// content is another matter: a credential that is renewed often goes out each time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
+    content: Option<u64>,
     writes: u32,
     last: Duration,
     not_before: Duration,
 }
 
 impl Pace {
-    /// Counts a write at `now`.
-    pub fn wrote(&mut self, now: Duration) {
-        if self.is_calm(now) {
+    /// Counts a write at `now`, of a copy with this content or, without one, a removal.
+    pub fn wrote(&mut self, now: Duration, content: Option<u64>) {
+        if self.is_calm(now) || self.is_other(content) {
             *self = Self::default();
         }
+        self.content = content.or(self.content);
         self.writes = self.writes.saturating_add(1);
         self.last = now;
         self.not_before = match self.writes.checked_sub(FREE) {
@@ -31,9 +34,13 @@ impl Pace {
         };
     }
 
-    /// When the next write may be.
-    pub fn not_before(&self) -> Duration {
-        self.not_before
+    /// When the next write may be, of a copy with this content or, without one, a removal.
+    pub fn not_before(&self, content: Option<u64>) -> Duration {
+        if self.is_other(content) { Duration::ZERO } else { self.not_before }
+    }
+
+    fn is_other(&self, content: Option<u64>) -> bool {
+        content.is_some() && self.content.is_some() && content != self.content
     }
 
     /// Whether nothing is left to remember.
@@ -89,9 +96,9 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut writes = 0;
         while now < Duration::from_secs(3600) {
-            pace.wrote(now);
+            pace.wrote(now, Some(1));
             writes += 1;
-            now = pace.not_before().max(now + Duration::from_millis(1));
+            now = pace.not_before(Some(1)).max(now + Duration::from_millis(1));
         }
         assert!((15..=30).contains(&writes), "{writes} writes in an hour");
     }
@@ -100,11 +107,32 @@ mod tests {
     fn a_place_that_was_left_alone_is_written_at_once() {
         let mut pace = Pace::default();
         for second in 0..20 {
-            pace.wrote(Duration::from_secs(second));
+            pace.wrote(Duration::from_secs(second), Some(1));
         }
         let later = Duration::from_secs(19) + CALM;
-        pace.wrote(later);
-        assert_eq!(pace.not_before(), later);
+        pace.wrote(later, Some(1));
+        assert_eq!(pace.not_before(Some(1)), later);
+    }
+
+    #[test]
+    fn a_credential_that_is_renewed_every_few_minutes_is_written_at_once_each_time() {
+        let mut pace = Pace::default();
+        for renewal in 0..50 {
+            let now = Duration::from_secs(240) * renewal;
+            let content = Some(u64::from(renewal));
+            assert!(pace.not_before(content) <= now, "renewal {renewal} waits until {:?}", pace.not_before(content));
+            pace.wrote(now, content);
+        }
+    }
+
+    #[test]
+    fn copies_that_are_needed_and_removed_in_turn_are_written_more_and_more_slowly() {
+        let mut pace = Pace::default();
+        for turn in 0..10 {
+            pace.wrote(Duration::from_secs(turn), (turn % 2 == 0).then_some(1));
+        }
+        assert!(pace.not_before(Some(1)) > Duration::from_secs(100));
+        assert!(pace.not_before(None) > Duration::from_secs(100));
     }
 
     #[test]

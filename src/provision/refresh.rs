@@ -71,6 +71,14 @@ impl Refresh {
         self.next = Some(now + retry_after(FIRST_RETRY, self.failures, LONGEST_RETRY));
     }
 
+    /// The credential has ended by the clock on the wall, which the time that runs here need not know: a machine that slept
+    /// has stood still. It is asked for at once, unless somebody was asked a moment ago or keeps failing.
+    pub fn has_ended(&mut self, now: Duration) {
+        if self.failures == 0 && self.next.is_some() && self.asked.is_none_or(|asked| now >= asked + SHORTEST) {
+            self.next = Some(now);
+        }
+    }
+
     /// Whether a copy that is needed at `now` wants a fresh credential first: the last was for one use, and it is a minute
     /// since anybody was asked.
     pub fn is_used_up(&self, now: Duration) -> bool {
@@ -129,5 +137,24 @@ mod tests {
         refresh.asks(Duration::ZERO);
         refresh.succeeded(Life::For(Duration::from_millis(1)), 0.0);
         assert_eq!(refresh.next(), Some(SHORTEST));
+    }
+
+    #[test]
+    fn what_ended_while_the_machine_slept_is_asked_for_at_once_and_not_without_end() {
+        let mut refresh = Refresh::at_once(Duration::ZERO);
+        refresh.asks(Duration::ZERO);
+        refresh.has_ended(HOUR);
+        assert_eq!(refresh.next(), None, "somebody is being asked");
+        refresh.succeeded(Life::For(HOUR), 0.0);
+        let planned = refresh.next();
+        refresh.has_ended(SHORTEST / 2);
+        assert_eq!(refresh.next(), planned, "a wall clock that is wrong makes nobody ask without end");
+        refresh.has_ended(SHORTEST);
+        assert_eq!(refresh.next(), Some(SHORTEST));
+        refresh.asks(SHORTEST);
+        refresh.failed(SHORTEST);
+        let again = refresh.next();
+        refresh.has_ended(HOUR);
+        assert_eq!(refresh.next(), again);
     }
 }

@@ -3,11 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::ledger::Standing;
-use crate::rules::{ClusterPullSecretStatus, Conflicts, Mode};
+use super::ledger::{Refusal, Standing};
+use crate::rules::{ClusterPullSecretStatus, Conflicts, Mode, PullSecretStatus, Rule};
 
 /// The condition's type.
 const READY: &str = "Ready";
+
+/// What a Shadow rule does.
+const ONLY_COUNTS: &str = "The rule decides and counts only.";
 
 /// How many namespaces a status names.
 const NAMED: usize = 10;
@@ -77,16 +80,8 @@ pub fn status(facts: &Facts, before: Option<&ClusterPullSecretStatus>, now: Time
         let names = listed(names.iter().map(AsRef::as_ref), *outranked);
         message = format!("{message} An older rule with the same secretName serves in its place in {names}.");
     }
-    let old = before.and_then(|status| status.conditions.as_ref()?.iter().find(|condition| condition.type_ == READY));
-    let since = old.filter(|old| old.status == is_ready).map_or(now, |old| old.last_transition_time.0);
-    let ready = Condition {
-        type_: READY.to_owned(),
-        status: is_ready.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: facts.generation,
-        last_transition_time: Time(since),
-    };
+    let before = before.and_then(|before| before.conditions.as_deref());
+    let ready = ready(is_ready, reason, message, facts.generation, before, now);
     let conflicts = &facts.standing.conflicts;
     ClusterPullSecretStatus {
         observed_generation: facts.generation,
@@ -102,9 +97,53 @@ pub fn status(facts: &Facts, before: Option<&ClusterPullSecretStatus>, now: Time
     }
 }
 
+/// The status of a `PullSecret`, for which nothing is written: whether it is in force, and how many Pods it has missed.
+pub fn team_status(
+    rule: Result<&Rule, &str>,
+    generation: Option<i64>,
+    missed: usize,
+    before: Option<&PullSecretStatus>,
+    now: Timestamp,
+) -> PullSecretStatus {
+    let (is_ready, reason, message) = match rule.map(Rule::mode) {
+        Err(wrong) => ("False", "SourceInvalid", format!("The rule is left out: {wrong}.")),
+        Ok(Mode::Shadow) => ("True", "Shadow", ONLY_COUNTS.to_owned()),
+        Ok(Mode::Inject) => {
+            ("True", "Unmanaged", "The Secret is the namespace's own; pullcred does not look at it.".to_owned())
+        }
+    };
+    let before = before.and_then(|before| before.conditions.as_deref());
+    PullSecretStatus {
+        observed_generation: generation,
+        conditions: Some(vec![ready(is_ready, reason, message, generation, before, now)]),
+        missed: Some(count(missed)),
+    }
+}
+
+/// The one condition. It keeps the time of its last change.
+fn ready(
+    is_ready: &str,
+    reason: &str,
+    message: String,
+    generation: Option<i64>,
+    before: Option<&[Condition]>,
+    now: Timestamp,
+) -> Condition {
+    let old = before.and_then(|before| before.iter().find(|condition| condition.type_ == READY));
+    let since = old.filter(|old| old.status == is_ready).map_or(now, |old| old.last_transition_time.0);
+    Condition {
+        type_: READY.to_owned(),
+        status: is_ready.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: Time(since),
+    }
+}
+
 fn condition(facts: &Facts) -> (&'static str, &'static str, String) {
     if facts.mode == Mode::Shadow {
-        return ("True", "Shadow", "The rule decides and counts only.".to_owned());
+        return ("True", "Shadow", ONLY_COUNTS.to_owned());
     }
     match (&facts.not_permitted, &facts.source) {
         (_, SourceState::Unmanaged) => ("True", "Unmanaged", "Somebody else provides the Secrets.".to_owned()),
@@ -113,14 +152,21 @@ fn condition(facts: &Facts) -> (&'static str, &'static str, String) {
         (None, SourceState::Missing(words)) => ("False", "SourceMissing", words.clone()),
         (None, SourceState::Invalid(words)) => ("False", "SourceInvalid", words.clone()),
         (None, SourceState::Failed(words)) => ("False", "ProviderFailed", words.clone()),
-        (None, SourceState::Good) => match facts.standing.refused.first_key_value() {
-            Some((namespace, words)) => {
-                let refused = facts.standing.refused.len();
-                let more = if refused > 1 { format!(" ({} more)", refused - 1) } else { String::new() };
-                ("False", "WriteRefused", format!("The copy in namespace {namespace}{more} is refused: {words}"))
+        (None, SourceState::Good) => {
+            let refused = &facts.standing.refused;
+            // A missing right is mended for all namespaces at once.
+            let right = refused.iter().find(|(_, why)| matches!(why, Refusal::NotPermitted(_)));
+            match right.or(refused.first_key_value()) {
+                Some((_, Refusal::NotPermitted(words))) => ("False", "NotPermitted", words.clone()),
+                Some((namespace, Refusal::Other(words))) => {
+                    let more = refused.len() - 1;
+                    let more = if more > 0 { format!(" ({more} more)") } else { String::new() };
+                    let message = format!("The copy in namespace {namespace}{more} is refused: {words}");
+                    ("False", "WriteRefused", message)
+                }
+                None => ("True", "Provided", "Every copy that is needed is there.".to_owned()),
             }
-            None => ("True", "Provided", "Every copy that is needed is there.".to_owned()),
-        },
+        }
     }
 }
 
@@ -140,6 +186,7 @@ fn count(count: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::{PullSecret, PullSecretSpec};
 
     fn facts() -> Facts {
         Facts {
@@ -158,11 +205,14 @@ mod tests {
     #[test]
     fn the_worst_news_comes_first() {
         let mut standing = Standing::default();
-        standing.refused.insert("team".into(), "exceeded quota".to_owned());
+        standing.refused.insert("team".into(), Refusal::Other("exceeded quota".to_owned()));
         let words = || "do this".to_owned();
+        let mut forbidden = standing.clone();
+        forbidden.refused.insert("zone".into(), Refusal::NotPermitted(words()));
         for (facts, expected) in [
             (facts(), ("True", "Provided")),
             (Facts { standing: standing.clone(), ..facts() }, ("False", "WriteRefused")),
+            (Facts { standing: forbidden, ..facts() }, ("False", "NotPermitted")),
             (
                 Facts { source: SourceState::Missing(words()), standing: standing.clone(), ..facts() },
                 ("False", "SourceMissing"),
@@ -209,5 +259,22 @@ mod tests {
         let status = status(&Facts { outranked, ..facts() }, None, Timestamp::UNIX_EPOCH);
         let message = &status.conditions.as_ref().unwrap()[0].message;
         assert!(message.ends_with("in its place in 5 namespaces (a, b, c, and 2 more)."), "{message}");
+    }
+
+    #[test]
+    fn a_teams_rule_is_ready_unless_it_is_left_out() {
+        let spec = PullSecretSpec { images: Some(vec!["ghcr.io/team".to_owned()]), ..PullSecretSpec::default() };
+        let mut team = PullSecret::new("team", spec);
+        team.metadata.namespace = Some("team".to_owned());
+        let rule = Rule::from_pull_secret(&team).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        for (rule, expected) in [(Ok(&rule), ("True", "Unmanaged")), (Err("no images"), ("False", "SourceInvalid"))] {
+            let status = team_status(rule, Some(3), 2, None, now);
+            let condition = &status.conditions.as_ref().unwrap()[0];
+            assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
+            assert_eq!((status.missed, status.observed_generation), (Some(2), Some(3)));
+            let later = Timestamp::from_second(60).unwrap();
+            assert_eq!(team_status(rule, Some(3), 2, Some(&status), later), status);
+        }
     }
 }

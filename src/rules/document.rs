@@ -243,7 +243,7 @@ pub enum Mode {
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether the Secret is there and covers the images"
+        description = "Whether the rule is in force"
     ),
     printcolumn(
         name = "Reason",

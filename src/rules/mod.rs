@@ -22,7 +22,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 
-pub use document::{API_VERSION, ClusterPullSecret, Distribution, PullSecret};
+pub use document::{API_VERSION, ClusterPullSecret, ClusterPullSecretSpec, Distribution, PullSecret, PullSecretSpec};
 pub use duration::parse as parse_duration;
 pub use finding::{Code, FieldPath, Finding, Position, Problem, Step};
 pub use provider_config::{Provider, read_credential_provider_config};

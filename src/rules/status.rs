@@ -65,8 +65,8 @@ pub struct PullSecretStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready: whether the Secret is there and covers the images. When it is not, the reason is SourceMissing or
-    /// SourceInvalid, and the message says what to do.
+    /// Ready: whether the rule is in force. When it is not, the reason is SourceInvalid, and the message says what is wrong
+    /// with it. The Secret itself is the namespace's own and is not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Option<Vec<Condition>>,

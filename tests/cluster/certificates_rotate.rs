@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use prometheus_client::registry::Registry;
-use pullcred::controller::{CertificateSeries, Certificates};
+use pullcred::controller::{CertificateSeries, Certificates, Lead};
 use pullcred::pki::Certificate;
 use pullcred::pki::rotation::Policy;
 use pullcred::process::readiness::Readiness;
@@ -29,6 +29,10 @@ const YEAR: i64 = 365 * 24 * 3600;
 
 /// API servers hear of a new `caBundle` a second or two later.
 const LIVES: [&str; 6] = ["--ca-lifetime", "36s", "--leaf-lifetime", "18s", "--soak", "5s"];
+
+fn for_ever() -> Lead {
+    Lead::until(Instant::now() + Duration::from_secs(86_400))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pod_is_created_without_its_secrets_while_authorities_and_replicas_change() {
@@ -127,7 +131,7 @@ async fn an_api_server_that_is_away_for_longer_than_a_leaf_lives_is_caught_up_wi
 struct Inside {
     ahead: Arc<AtomicI64>,
     registry: Registry,
-    lead: watch::Sender<bool>,
+    lead: watch::Sender<Lead>,
     _task: JoinSet<()>,
 }
 
@@ -157,7 +161,7 @@ impl Inside {
             series: CertificateSeries::register(&mut registry),
             condition: Readiness::default().condition("certificates", ""),
         };
-        let (lead, leading) = watch::channel(true);
+        let (lead, leading) = watch::channel(for_ever());
         let mut task = JoinSet::new();
         task.spawn(certificates.run(leading, std::future::pending()));
         Self { ahead, registry, lead, _task: task }
@@ -166,7 +170,10 @@ impl Inside {
     /// Sets its clock, and has it look at once, as it does each minute.
     fn set(&self, ahead: i64) {
         self.ahead.store(ahead, Ordering::SeqCst);
-        self.lead.send_replace(true);
+        // It loses the lead, and has it again.
+        self.lead.send_replace(Lead::default());
+        std::thread::sleep(Duration::from_millis(200));
+        self.lead.send_replace(for_ever());
     }
 
     fn wrote(&self, what: &str) -> u32 {

@@ -1,8 +1,13 @@
 //! The Secret that a Pod references is there, holds only what is needed, and follows its source; what is not ours stays.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use pullcred::rules::{PullSecret, crds};
 use serde_json::json;
 
 use super::provided::{LIMIT, REGISTRY, World, config_of, message_of, password_of};
@@ -253,14 +258,9 @@ async fn a_copy_that_somebody_edits_freezes_or_deletes_comes_back() {
     })
     .await;
     assert_eq!(password_of(&world.secret(&namespace, &name).await.unwrap(), REGISTRY).as_deref(), Some("one"));
-    let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(world.client.clone(), "default");
     wait_for("the event", LIMIT, async || {
-        let events = events.list(&kube::api::ListParams::default()).await.unwrap();
-        let of_rule = |event: &k8s_openapi::api::events::v1::Event| {
-            event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name.as_str())
-                && event.reason.as_deref() == Some("CopyReplaced")
-        };
-        events.items.iter().any(of_rule).then_some(())
+        let of_rule = |event: &Event| event.regarding.as_ref().and_then(|of| of.name.as_deref()) == Some(name.as_str());
+        world.events("default", "CopyReplaced").await.iter().any(of_rule).then_some(())
     })
     .await;
 }
@@ -296,14 +296,99 @@ async fn a_pod_that_lacks_the_reference_is_missed_and_one_that_waits_in_vain_is_
     world.put_pod(&namespace, "waits", &[&name]).await;
     world.status(&name, |status| status.missed == Some(1)).await;
     world.reason(&name, "SourceMissing").await;
-    let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(world.client.clone(), &namespace);
-    let event = wait_for("the event", LIMIT, async || {
-        let events = events.list(&kube::api::ListParams::default()).await.unwrap();
-        events.items.into_iter().find(|event| event.reason.as_deref() == Some("PullSecretNotProvided"))
-    })
-    .await;
+    let event = world.told(&namespace, "PullSecretNotProvided").await;
     assert_eq!(event.regarding.unwrap().name.as_deref(), Some("waits"));
     assert!(event.note.unwrap().contains("kubectl create secret docker-registry"));
+    // Its successor is told too.
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.client.clone(), &namespace);
+    pods.delete("waits", &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.put_pod(&namespace, "successor", &[&name]).await;
+    wait_for("the successor to be told", LIMIT, async || {
+        let about = |event: &Event| event.regarding.as_ref().and_then(|regarding| regarding.name.clone());
+        let events = world.events(&namespace, "PullSecretNotProvided").await;
+        events.iter().any(|event| about(event).as_deref() == Some("successor")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_teams_rule_says_that_it_is_in_force_and_how_many_pods_it_has_missed() {
+    let world = World::new().await;
+    let _controller = world.controller().await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "missed", &[]).await;
+    let rules: Api<PullSecret> = Api::namespaced(world.client.clone(), &namespace);
+    let spec = json!({"images": [REGISTRY], "secretName": "own"});
+    let rule =
+        json!({"apiVersion": "pullcred.io/v1alpha1", "kind": "PullSecret", "metadata": {"name": "team"}, "spec": spec});
+    rules.patch("team", &PatchParams::apply("kubectl").force(), &Patch::Apply(rule)).await.unwrap();
+    let status = async |missed| {
+        wait_for(&format!("a status with {missed} missed"), LIMIT, async || {
+            rules.get("team").await.unwrap().status.filter(|status| status.missed == Some(missed))
+        })
+        .await
+    };
+    let condition = status(1).await.conditions.unwrap().remove(0);
+    assert_eq!(
+        (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_str()),
+        ("Ready", "True", "Unmanaged")
+    );
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.client.clone(), &namespace);
+    pods.delete("missed", &DeleteParams::default().grace_period(0)).await.unwrap();
+    status(0).await;
+}
+
+/// As definitions would be that know more modes: such an object must not make all others unreadable.
+#[tokio::test]
+async fn a_rule_that_only_a_newer_version_can_read_is_left_out_alone_and_says_so() {
+    let world = World::alone().await;
+    let (name, newer) = (world.name("regcred"), world.name("other"));
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    for crd in crds() {
+        let mut crd = serde_json::to_value(crd).unwrap();
+        let spec = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        spec["mode"]["enum"].as_array_mut().unwrap().push("Newer".into());
+        let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
+        definitions.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(crd)).await.unwrap();
+    }
+    world.put_source(&name, REGISTRY, "one").await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    // As what the API stores, and not as a type of ours.
+    let put = async |kind: &str, path: &str, name: &str, spec: serde_json::Value| {
+        let rule =
+            json!({"apiVersion": "pullcred.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let path = format!("/apis/pullcred.io/v1alpha1/{path}");
+        let put = async || {
+            let request = http::Request::post(&path).header("content-type", "application/json");
+            world.client.request::<serde_json::Value>(request.body(rule.to_string().into_bytes()).unwrap()).await.ok()
+        };
+        wait_for("the definition to be in force", LIMIT, put).await;
+    };
+    let spec = json!({"images": [REGISTRY], "namespaceSelector": {}, "mode": "Newer"});
+    put("ClusterPullSecret", "clusterpullsecrets", &newer, spec).await;
+    put(
+        "PullSecret",
+        &format!("namespaces/{namespace}/pullsecrets"),
+        "newer",
+        json!({"images": [REGISTRY], "mode": "Newer"}),
+    )
+    .await;
+    let controller = world.controller().await;
+    world.put_rule(&name, json!({})).await;
+    world.copy(&namespace, &name, "one").await;
+    for path in [format!("clusterpullsecrets/{newer}"), format!("namespaces/{namespace}/pullsecrets/newer")] {
+        let condition = wait_for("the condition", LIMIT, async || {
+            let request = http::Request::get(format!("/apis/pullcred.io/v1alpha1/{path}")).body(Vec::new()).unwrap();
+            let object: serde_json::Value = world.client.request(request).await.unwrap();
+            object["status"]["conditions"].get(0).cloned()
+        })
+        .await;
+        assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("SourceInvalid")), "{path}");
+        let message = condition["message"].as_str().unwrap();
+        assert!(message.contains("it may be of a newer version") && message.contains("Newer"), "{message}");
+    }
+    assert!(!controller.log().contains("cannot be watched"), "{}", controller.log());
 }
 
 #[tokio::test]
@@ -321,6 +406,12 @@ async fn an_exhausted_quota_is_a_refused_write_and_says_where() {
     world.put_pod(&namespace, "app", &[&name]).await;
     let status = world.reason(&name, "WriteRefused").await;
     assert!(message_of(&status).contains(&namespace), "{}", message_of(&status));
+    let told = world.told(&namespace, "PullSecretNotProvided").await;
+    assert!(told.note.as_ref().unwrap().contains("exceeded quota"), "{told:?}");
+    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    // It is tried again every 30 seconds.
+    wait_for("the copy", Duration::from_secs(45), async || world.secret(&namespace, &name).await).await;
+    world.reason(&name, "Provided").await;
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! Copies whose credential a plugin or a key gives, and what happens when it gives none.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::provided::{LIMIT, REGISTRY, World, config_of, message_of};
+use super::provided::{LIMIT, REGISTRY, World, config_of, message_of, reason_of};
 use crate::support::outside::{self, Site};
+use crate::support::wait_for;
 
 /// A directory with a plugin that answers what stands in the file `answer` beside it, and notes each call in `calls`.
 fn plugin(directory: &Path) -> Vec<String> {
@@ -87,6 +90,73 @@ async fn a_plugin_that_gives_nothing_leaves_the_last_good_copies_and_says_so() {
     answers(directory.path(), "two", "1h");
     world.copy(&namespace, &name, "two").await;
     world.reason(&name, "Provided").await;
+}
+
+/// Each of these plugins answers well once, and then no more.
+#[tokio::test]
+async fn plugins_that_hang_or_fail_or_never_stop_talking_are_ended_and_their_copies_stay() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let faults = [
+        ("one", "sleep 600", "nor what it had started was done within 60s"),
+        ("other", "head -c 100000000 /dev/zero | tr '\\0' x", "it printed more than 1048576 bytes"),
+        ("many", "echo no luck >&2; exit 1", "failed with exit status: 1 and said: no luck"),
+    ];
+    let mut providers = String::new();
+    for (name, fault, _) in faults {
+        let script = format!(
+            "#!/bin/sh\ncat >/dev/null\necho >>'{0}/calls'\nif [ -e '{0}/broken' ]; then {fault}; else cat '{0}/answer'; fi\n",
+            here.display()
+        );
+        fs::write(here.join(name), script).unwrap();
+        fs::set_permissions(here.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        let rest = "matchImages: [registry.example:5000], defaultCacheDuration: 1h, apiVersion: credentialprovider.kubelet.k8s.io/v1";
+        writeln!(providers, "- {{name: {name}, {rest}}}").unwrap();
+    }
+    let config = here.join("config.yaml");
+    let text = format!("apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders:\n{providers}");
+    fs::write(&config, text).unwrap();
+    answers(here, "one", "12s");
+    let (config, bin) = (config.display().to_string(), here.display().to_string());
+    let arguments = ["--credential-provider-config", &config, "--credential-provider-bin-dir", &bin];
+    let controller = world.controller_with(&arguments).await.leading(LIMIT).await;
+    let namespace = world.namespace("team", json!({})).await;
+    for (name, ..) in faults {
+        let rule = world.name(name);
+        world.put_rule(&rule, json!({"source": {"credentialProvider": {"name": name}}})).await;
+        world.put_pod(&namespace, &rule, &[&rule]).await;
+        world.copy(&namespace, &rule, "one").await;
+    }
+    fs::write(here.join("broken"), "").unwrap();
+    // The one that hangs has a minute, from when it is asked again.
+    let limit = Duration::from_secs(90);
+    for (name, _, words) in faults {
+        let rule = world.name(name);
+        let message = wait_for(&format!("{rule} to be told"), limit, async || {
+            let status = world.rules().get(&rule).await.unwrap().status?;
+            (reason_of(&status) == "ProviderFailed").then(|| message_of(&status).to_owned())
+        })
+        .await;
+        assert!(message.contains(words), "{message}");
+        world.copy(&namespace, &rule, "one").await;
+    }
+    let memory = controller.memory();
+    let most = memory.split("VmHWM: ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(most.parse::<u64>().unwrap() < 100_000, "what a plugin prints is not kept: {memory}");
+    // They fail more and more seldom, and are asked all the same.
+    let asked = calls(here);
+    assert!(asked < 40, "{asked} calls");
+    answers(here, "two", "1h");
+    fs::remove_file(here.join("broken")).unwrap();
+    for (name, ..) in faults {
+        let rule = world.name(name);
+        wait_for(&format!("{rule} to be well"), limit, async || {
+            let copy = world.secret(&namespace, &rule).await?;
+            (super::provided::password_of(&copy, REGISTRY).as_deref() == Some("two")).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

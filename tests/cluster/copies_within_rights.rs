@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use super::provided::{REGISTRY, World, message_of};
@@ -24,6 +26,10 @@ async fn a_name_that_is_not_permitted_is_told_and_served_once_it_is() {
         (message_of(&status), format!("add {other} to the value rbac.secretNames of the Helm chart"));
     assert!(message.contains(&named), "{message}");
     assert!(world.secret(&namespace, &other).await.is_none());
+    // Where it shows, it names the value to change: on the rule, in the log, and on the Pod.
+    assert!(controller.log().contains(&named), "{}", controller.log());
+    let told = world.told(&namespace, "PullSecretNotProvided").await;
+    assert!(told.note.as_ref().unwrap().contains(&named), "{told:?}");
 
     world.permit(&["permitted", "other"]).await;
     // It asks again every 30 seconds.
@@ -35,4 +41,58 @@ async fn a_name_that_is_not_permitted_is_told_and_served_once_it_is() {
     assert!(!log.contains("may not be watched") && !log.contains("cannot be written"), "{log}");
     world.put_source(&other, REGISTRY, "two").await;
     world.copy(&namespace, &other, "two").await;
+}
+
+/// With the chart alone this cannot be; with roles of one's own it can.
+#[tokio::test]
+async fn a_right_that_only_a_write_misses_is_told_as_one() {
+    let world = World::permitting(&["regcred"]).await;
+    let name = world.name("regcred");
+    let roles: Api<ClusterRole> = Api::all(world.client.clone());
+    let role = format!("{}-controller", world.installed.name);
+    let mut without = roles.get(&role).await.unwrap();
+    for rule in without.rules.iter_mut().flatten() {
+        let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
+        rule.verbs.retain(|verb| !is_of_secrets || verb != "create" && verb != "patch");
+    }
+    without.rules.iter_mut().flatten().for_each(|rule| {
+        if rule.verbs.is_empty() {
+            rule.verbs.push("get".to_owned());
+        }
+    });
+    roles.replace(&role, &PostParams::default(), &without).await.unwrap();
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_rule(&name, json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    let message = message_of(&world.reason(&name, "NotPermitted").await).to_owned();
+    let expected = format!("may not create Secrets named {name}: add {name} to the value rbac.secretNames");
+    assert!(message.contains(&expected), "{message}");
+    assert!(controller.log().contains(&expected), "{}", controller.log());
+}
+
+#[tokio::test]
+async fn a_status_that_may_not_be_written_is_a_line_in_the_log() {
+    let world = World::permitting(&["regcred"]).await;
+    let name = world.name("regcred");
+    let roles: Api<ClusterRole> = Api::all(world.client.clone());
+    let role = format!("{}-controller", world.installed.name);
+    let mut without = roles.get(&role).await.unwrap();
+    let is_of_statuses =
+        |rule: &PolicyRule| rule.resources.iter().flatten().any(|resource| resource.ends_with("/status"));
+    without.rules.as_mut().unwrap().retain(|rule| !is_of_statuses(rule));
+    roles.replace(&role, &PostParams::default(), &without).await.unwrap();
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_rule(&name, json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    // What is needed is there all the same.
+    world.copy(&namespace, &name, "one").await;
+    let line = "grant the controller `patch` on `clusterpullsecrets/status`";
+    crate::support::wait_for("the line", Duration::from_secs(20), async || {
+        controller.log().contains(line).then_some(())
+    })
+    .await;
 }

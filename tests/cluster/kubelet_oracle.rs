@@ -8,7 +8,8 @@ mod questions;
 use pullcred::image::{Credential, DockerConfig, ImagePattern, ImageReference, SecretType};
 use serde_json::Value;
 
-use compare::{Oracle, comparable, compare, generated, shrink};
+pub use compare::Oracle;
+use compare::{comparable, compare, generated, shrink};
 
 /// Generated questions of each kind.
 const CASES: usize = 10_000;

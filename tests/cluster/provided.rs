@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use pullcred::rules::{ClusterPullSecret, ClusterPullSecretStatus};
@@ -15,6 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::support::chart::{self, Installed};
 use crate::support::control_plane::ControlPlane;
 use crate::support::controller::Controller;
+use crate::support::flow::Flow;
 use crate::support::wait_for;
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -32,8 +34,10 @@ pub struct World {
     pub release: String,
     /// What controllers are started with: the identity of the chart, unless a test puts something else there.
     pub kubeconfig: PathBuf,
-    // Its directory holds the kubeconfig.
-    installed: Installed,
+    /// A control plane of its own, if it has one.
+    pub plane: Option<ControlPlane>,
+    // Its directory holds the kubeconfigs.
+    pub installed: Installed,
     unique: u32,
     rules: std::sync::Mutex<Vec<String>>,
     _turn: MutexGuard<'static, ()>,
@@ -47,23 +51,40 @@ impl World {
 
     /// With these Secret names permitted, each as `name` makes it.
     pub async fn permitting(names: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let turn = TURN.lock().await;
         let client = super::the_api_refuses_what_files_refuse::cluster().await;
-        let unique = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let release = format!("release-{unique}");
         // Rules of tests that failed.
         let rules: Api<ClusterPullSecret> = Api::all(client.clone());
         rules.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-        let installed = install(&release, unique, names).await;
+        Self::on(None, client, names, turn).await
+    }
+
+    /// On a control plane of its own.
+    pub async fn alone() -> Self {
+        let turn = TURN.lock().await;
+        let plane = ControlPlane::own().await;
+        let client = plane.client().await;
+        Self::on(Some(plane), client, &["regcred", "other"], turn).await
+    }
+
+    async fn on(plane: Option<ControlPlane>, client: Client, names: &[&str], turn: MutexGuard<'static, ()>) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let unique = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let release = format!("release-{unique}");
+        let installed = install(plane.as_ref(), &release, unique, names).await;
         let kubeconfig = installed.controller.kubeconfig.clone();
-        Self { client, release, kubeconfig, installed, unique, rules: std::sync::Mutex::default(), _turn: turn }
+        Self { client, release, kubeconfig, plane, installed, unique, rules: std::sync::Mutex::default(), _turn: turn }
     }
 
     /// Upgrades the chart, so that these Secret names are permitted. Controllers that run go on.
     pub async fn permit(&mut self, names: &[&str]) {
-        self.installed = install(&self.release, self.unique, names).await;
+        self.installed = install(self.plane.as_ref(), &self.release, self.unique, names).await;
         self.kubeconfig.clone_from(&self.installed.controller.kubeconfig);
+    }
+
+    /// The controller's requests of these verbs on these resources.
+    pub async fn flow(&self, name: &str, verbs: &[&str], resources: &[&str]) -> Flow {
+        Flow::of(&self.client, name, &self.installed.controller.user, verbs, resources).await
     }
 
     /// A name that no other test has.
@@ -80,7 +101,12 @@ impl World {
         self.controller_with(&[]).await
     }
 
-    /// The same with further arguments.
+    /// One with the Lease that is the default.
+    pub async fn patient(&self) -> Controller {
+        Controller::start(&self.kubeconfig, &self.release, &[]).await
+    }
+
+    /// The same as `follower` with further arguments.
     pub async fn controller_with(&self, arguments: &[&str]) -> Controller {
         Controller::start(&self.kubeconfig, &self.release, &[&["--lease-duration", "4s"], arguments].concat()).await
     }
@@ -195,6 +221,20 @@ impl World {
         panic!("the status of {rule} stays {last:#?}");
     }
 
+    /// The events of a namespace with this reason.
+    pub async fn events(&self, namespace: &str, reason: &str) -> Vec<Event> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let mut events = events.list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| event.reason.as_deref() == Some(reason));
+        events
+    }
+
+    /// The first of them.
+    pub async fn told(&self, namespace: &str, reason: &str) -> Event {
+        let first = async || self.events(namespace, reason).await.into_iter().next();
+        wait_for(&format!("an event {reason} in {namespace}"), LIMIT, first).await
+    }
+
     pub async fn reason(&self, rule: &str, reason: &str) -> ClusterPullSecretStatus {
         self.status(rule, |status| reason_of(status) == reason).await
     }
@@ -204,10 +244,14 @@ fn unique_name(name: &str, unique: u32) -> String {
     format!("{name}-{unique}")
 }
 
-async fn install(release: &str, unique: u32, names: &[&str]) -> Installed {
+async fn install(plane: Option<&ControlPlane>, release: &str, unique: u32, names: &[&str]) -> Installed {
     let names: Vec<String> = names.iter().map(|name| unique_name(name, unique)).collect();
     let values = json!({"rbac": {"secretNames": names, "sourceNames": ["gcp-key"]}});
-    chart::apply(ControlPlane::shared().await, release, &values).await
+    let plane = match plane {
+        Some(own) => own,
+        None => ControlPlane::shared().await,
+    };
+    chart::apply(plane, release, &values).await
 }
 
 pub fn reason_of(status: &ClusterPullSecretStatus) -> &str {

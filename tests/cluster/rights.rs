@@ -79,6 +79,7 @@ async fn the_webhook_reads_rules_and_its_certificate_and_nothing_else() {
         (create(beside("secrets"), token_secret("regcred")),                      Rbac),
         (patch(rules("clusterpullsecrets/rights"), json!({"spec": {}})),          Rbac),
         (patch(rules("clusterpullsecrets/rights/status"), json!({"status": {}})), Rbac),
+        (patch(rules(&format!("namespaces/{TEAM}/pullsecrets/rights/status")), json!({"status": {}})), Rbac),
         (get("/api/v1/pods"),                                                     Rbac),
         (create(team("pods"), json!({"metadata": {"name": "p"}})),                Rbac),
         (create(beside(&format!("serviceaccounts/{RELEASE}-controller/token")), json!({})), Rbac),
@@ -215,6 +216,7 @@ async fn the_controller_gains_no_further_rights() {
     let rbac = |what: &str| format!("/apis/rbac.authorization.k8s.io/v1/{what}");
     let admission = |what: &str| format!("/apis/admissionregistration.k8s.io/v1/{what}");
     let rule = "/apis/pullcred.io/v1alpha1/clusterpullsecrets/rights";
+    let team_rule = format!("/apis/pullcred.io/v1alpha1/namespaces/{TEAM}/pullsecrets/rights");
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{RELEASE}/leases");
     let events = format!("/apis/events.k8s.io/v1/namespaces/{TEAM}/events");
     let own = admission(&format!("mutatingwebhookconfigurations/{name}"));
@@ -234,6 +236,9 @@ async fn the_controller_gains_no_further_rights() {
         (apply(format!("{rule}/status"), json!({"status": {"namespaces": 1}})),         Allowed),
         (patch(rule, json!({"spec": {"images": ["evil.example"]}})),                     Rbac),
         (delete(rule),                                                                   Rbac),
+        (apply(format!("{team_rule}/status"), json!({"status": {"missed": 1}})),         Allowed),
+        (patch(&*team_rule, json!({"spec": {"images": ["evil.example"]}})),              Rbac),
+        (delete(&*team_rule),                                                            Rbac),
         (create(rbac("clusterrolebindings"), json!({"metadata": {"name": "x"}})),        Rbac),
         (patch(rbac(&format!("clusterroles/{name}-controller")), json!({"rules": []})),  Rbac),
         (create(format!("/api/v1/namespaces/{TEAM}/pods"), json!({})),                   Rbac),
@@ -467,6 +472,14 @@ async fn install() -> Installed {
     });
     wait_for("the definitions to be served", Duration::from_secs(20), async || {
         send(&admin, &create("/apis/pullcred.io/v1alpha1/clusterpullsecrets", rule.clone())).await.ok()
+    })
+    .await;
+    let team_rule = json!({
+        "apiVersion": "pullcred.io/v1alpha1", "kind": "PullSecret", "metadata": {"name": "rights"}, "spec": {"images": ["never.example"]},
+    });
+    wait_for("the other definition to be served", Duration::from_secs(20), async || {
+        let path = format!("/apis/pullcred.io/v1alpha1/namespaces/{TEAM}/pullsecrets");
+        send(&admin, &create(path, team_rule.clone())).await.ok()
     })
     .await;
     installed

@@ -115,6 +115,10 @@ fn facts(rule: usize, state: &RuleState, uid: &str) -> RuleFacts {
     }
 }
 
+fn serves_all() -> RuleState {
+    RuleState { secret: 0, tier: None, eager: false, shadow: false, copied: true, created: 0 }
+}
+
 fn labels(tier: bool) -> Labels {
     [("tier".to_owned(), tier.to_string())].into()
 }
@@ -191,7 +195,7 @@ impl World {
             Event::Deleted(namespace, secret) => {
                 let place = place(*namespace, *secret);
                 if self.secrets.remove(&place).is_some() {
-                    self.ledger.gone(&place);
+                    self.ledger.gone(&place, None);
                 }
             }
             Event::Edited(namespace, secret) => {
@@ -455,4 +459,52 @@ fn a_secret_name_that_is_not_watched_is_not_written() {
     assert_eq!(world.ledger.next(Duration::ZERO), None);
     world.ledger.list_ends("s");
     assert_eq!(world.ledger.next(Duration::ZERO).unwrap().action, Action::Create);
+}
+
+/// A rotation of everything must not keep a Pod waiting that needs what is not there yet.
+#[test]
+fn a_copy_that_is_not_there_comes_before_all_that_are() {
+    let mut world = World::new();
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.happen(&Event::Material(0, 1));
+    let last = 2;
+    for namespace in 0..=last {
+        world.happen(&Event::Namespace(namespace, Some((true, false))));
+        if namespace < last {
+            world.happen(&Event::Pod(namespace, 0, Some((true, vec![0]))));
+        }
+    }
+    world.settle();
+    world.happen(&Event::Material(0, 2));
+    assert!(matches!(world.ledger.next(world.now).unwrap().action, Action::Update(_)));
+    world.happen(&Event::Pod(last, 0, Some((true, vec![0]))));
+    let due = world.ledger.next(world.now).unwrap();
+    assert_eq!((&*due.place.namespace, due.action), (NAMESPACES[last], Action::Create));
+    assert!(matches!(world.ledger.next(world.now).unwrap().action, Action::Update(_)));
+}
+
+/// What a write answers may be heard of before the watch tells of what was there before it.
+#[test]
+fn news_of_a_secret_that_was_replaced_since_changes_nothing() {
+    let mut world = World::new();
+    let place = place(0, 0);
+    let (old, new) = (world.new_secret(), world.new_secret());
+    let gone = Observed { version: old.version.clone(), ..old.clone() };
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.happen(&Event::Material(0, 1));
+    let conflicts = |world: &World| world.ledger.standing(RULES[0]).conflicts.len();
+    world.ledger.seen(&place, new);
+    assert_eq!(world.ledger.next(world.now), None);
+    for stale in [false, true] {
+        if stale {
+            world.ledger.seen(&place, old.clone());
+        } else {
+            world.ledger.gone(&place, Some(&gone));
+        }
+        assert_eq!((world.ledger.next(world.now), conflicts(&world)), (None, 1), "somebody's Secret is there");
+    }
+    world.ledger.gone(&place, None);
+    assert!(matches!(world.ledger.next(world.now).unwrap().action, Action::Create));
 }

@@ -1,5 +1,6 @@
 //! What several tests stand on: the control plane, the chart, the program as a process, the server inside the test, a client of it,
-//! a Service, certificates that are looked after, tables, what the kernel says of a process, and waiting for a condition with a limit.
+//! a Service, certificates that are looked after, tables, what the kernel says of a process, what the API server counts, and waiting
+//! for a condition with a limit.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -9,6 +10,8 @@ pub mod chart;
 pub mod client;
 pub mod control_plane;
 pub mod controller;
+pub mod flow;
+pub mod gate;
 pub mod measure;
 pub mod outside;
 pub mod pods;

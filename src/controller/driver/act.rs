@@ -1,11 +1,11 @@
-//! What the loop sets going, and what comes back: writes, questions to sources and to the API, statuses and events.
+//! What the loop sets going, and what comes back: writes, and questions to sources and to the API.
 
 use super::{
-    ASK_AGAIN, Arc, Asked, CONCURRENT, ClusterPullSecretStatus, Controller, Done, Due, Duration, Facts, Found, HashMap,
-    ImagePattern, Known, Mode, Name, News, ObjectReference, Origin, Outcome, Place, STATUS_EVERY, SourceState,
-    Timestamp, Watched, Written, copies, google, plugin, report, status, whole_seconds,
+    Arc, Asked, CONCURRENT, Controller, Done, Due, Duration, Found, ImagePattern, Known, Name, News, Origin, Outcome,
+    SourceState, Timestamp, Watched, Written, copies, google, plugin,
 };
-use crate::provision::{Action, Refresh};
+use crate::provision::{Action, Refresh, Refusal};
+use kube::Resource;
 
 /// A copy that waits for a fresh credential looks again after so long.
 const WAIT_FOR_CREDENTIAL: Duration = Duration::from_millis(100);
@@ -57,7 +57,10 @@ impl Controller {
 
     /// Asks the plugins and the owners of keys whose credentials are due.
     pub(super) fn fetch_what_is_due(&mut self) {
-        let now = self.now();
+        let (now, wall) = (self.now(), Timestamp::now());
+        for known in self.rules.values_mut().filter(|known| known.expires_at.is_some_and(|end| end <= wall)) {
+            known.refresh.iter_mut().for_each(|refresh| refresh.has_ended(now));
+        }
         let is_due = |known: &Known| {
             !known.is_asking && known.refresh.as_ref().and_then(Refresh::next).is_some_and(|next| next <= now)
         };
@@ -79,7 +82,7 @@ impl Controller {
         refresh.asks(now);
         known.is_asking = true;
         let asked = Timestamp::now();
-        let (rule, uid) = (Arc::clone(name), known.document.metadata.uid.clone());
+        let (rule, version) = (Arc::clone(name), known.version());
         match &known.origin {
             Origin::Plugin(plugin) => {
                 let (plugins, plugin) = (self.setup.plugins.clone(), plugin.clone());
@@ -92,7 +95,7 @@ impl Controller {
                             "The plugin {plugin} is not known: the controller has no --credential-provider-config."
                         ))),
                     };
-                    Done::Fetched { rule, uid, asked, answer }
+                    Done::Fetched { rule, version, asked, answer }
                 });
             }
             Origin::Google { .. } => {
@@ -105,7 +108,7 @@ impl Controller {
                             .map_err(|error| SourceState::Failed(format!("{error}."))),
                         Err(state) => Err(state),
                     };
-                    Done::Fetched { rule, uid, asked, answer }
+                    Done::Fetched { rule, version, asked, answer }
                 });
             }
             Origin::Secret(_) | Origin::Unmanaged => {}
@@ -138,18 +141,15 @@ impl Controller {
         let copies = self.names.iter_mut().map(|(name, watched)| (name, watched, false));
         let sources = self.sources.iter_mut().map(|(name, source)| (name, &mut source.watched, true));
         for (name, watched, is_source) in copies.chain(sources) {
-            let Watched::Not { ask_at, .. } = watched else { continue };
-            if *ask_at > now {
+            let Watched::Not(denied) = watched else { continue };
+            if !denied.asks(now) {
                 continue;
             }
-            *ask_at = now + ASK_AGAIN;
             let (client, secret, namespace) = (self.setup.client.clone(), name.clone(), namespace.clone());
             self.tasks.spawn(async move {
                 let namespace = is_source.then_some(namespace);
-                let mut answer = true;
-                for verb in ["list", "watch"] {
-                    answer &= copies::may(&client, verb, namespace.as_deref(), &secret).await.unwrap_or(false);
-                }
+                let may = async |verb| copies::may(&client, verb, namespace.as_deref(), &secret).await.ok();
+                let answer = async { Some(may("list").await? && may("watch").await?) }.await;
                 Done::May { secret, is_source, answer }
             });
         }
@@ -160,50 +160,39 @@ impl Controller {
         let now = self.now();
         match done {
             Done::Wrote(due, outcome) => self.wrote(&due, outcome, now),
-            Done::May { secret, is_source, answer: true } if is_source => self.watch_source(&secret),
-            Done::May { secret, answer: true, .. } => {
-                if self.names.contains_key(&secret) {
-                    self.watch_copies(&secret);
-                }
-            }
-            Done::May { .. } | Done::Nothing => {}
-            Done::Fetched { rule, uid, asked, answer } => {
-                let outcome = if answer.is_ok() { Asked::Given } else { Asked::Error };
-                self.setup.series.fetches.of(outcome).inc();
-                self.is_stirred = true;
-                // The answer to what a rule said that is not there any more.
-                let Some(known) = self.rules.get_mut(&rule).filter(|known| known.document.metadata.uid == uid) else {
-                    return;
-                };
-                if let Some(fingerprint) = known.fetched(answer, asked, now) {
-                    self.ledger.set_material(&rule, Some(fingerprint));
-                }
-                if !matches!(known.state, SourceState::Good | SourceState::Unknown) {
-                    tracing::warn!(rule = &*rule, "no credential: {}", words_of(&known.state));
-                }
-            }
-            Done::Told(rule, answer, news) => {
-                self.telling.remove(&rule);
-                let Some(known) = self.rules.get_mut(&rule) else { return };
-                match *answer {
-                    Ok(document) => {
-                        known.document = document;
-                        if let Some(news) = news {
-                            let about = report::reference(&known.document);
-                            self.publish(about, news);
+            Done::May { secret, is_source, answer: Some(answer) } => {
+                // It may be watched again by now, or nobody's concern any more.
+                let copies = self.names.get_mut(&secret).filter(|_| !is_source);
+                let source = self.sources.get_mut(&secret).map(|source| &mut source.watched).filter(|_| is_source);
+                let Some(Watched::Not(denied)) = copies.or(source) else { return };
+                match (answer, is_source) {
+                    (true, false) => self.watch_copies(&secret),
+                    (true, true) => self.watch_source(&secret),
+                    (false, _) => {
+                        if !std::mem::replace(&mut denied.is_sure, true) {
+                            tracing::error!(secret, "{}", denied.words);
                         }
-                    }
-                    Err(kube::Error::Api(status)) if status.code == 403 => {
-                        tracing::error!("not permitted: grant the controller `patch` on `clusterpullsecrets/status`");
-                        (self.is_stirred, self.look_at) = (true, now + ASK_AGAIN);
-                    }
-                    // The watch brings what is there by now, and the next turn compares with it.
-                    Err(error) => {
-                        tracing::debug!(rule = &*rule, %error, "a status was not written");
                         self.is_stirred = true;
                     }
                 }
             }
+            // Nobody answered.
+            Done::May { answer: None, .. } | Done::Nothing => {}
+            Done::Fetched { rule, version, asked, answer } => {
+                let outcome = if answer.is_ok() { Asked::Given } else { Asked::Error };
+                self.setup.series.fetches.of(outcome).inc();
+                self.is_stirred = true;
+                // The answer to what a rule said that is not there any more, or says something else now.
+                let Some(known) = self.rules.get_mut(&rule).filter(|known| known.version() == version) else { return };
+                if let Some(fingerprint) = known.fetched(answer, asked, now) {
+                    self.ledger.set_material(&rule, Some(fingerprint));
+                }
+                if !matches!(known.state, SourceState::Good | SourceState::Unknown) {
+                    tracing::warn!(rule = &*rule, "no credential: {}", super::tell::words_of(&known.state));
+                }
+            }
+            Done::Told(rule, told, news) => self.told(&rule, *told, news),
+            Done::ToldTeam(rule, told, news) => self.told_team(&rule, *told, news),
         }
     }
 
@@ -229,18 +218,22 @@ impl Controller {
                         "Secret {secret} in namespace {namespace} could not be changed in place and was replaced."
                     );
                     let news = News { is_bad: false, reason: "CopyReplaced".to_owned(), note };
-                    self.publish(report::reference(&known.document), news);
+                    self.publish(known.document.object_ref(&()), news);
                 }
+            }
+            Outcome::Overtaken(there) => {
+                writes.of(Written::Overtaken).inc();
+                self.ledger.wrote(place, now, there);
             }
             Outcome::Refused(words) => {
                 writes.of(Written::Refused).inc();
                 tracing::warn!(namespace, secret, "a copy is refused: {words}");
-                self.ledger.refused(place, now, words);
+                self.ledger.refused(place, now, Refusal::Other(words));
             }
             Outcome::NotPermitted(words) => {
                 writes.of(Written::NotPermitted).inc();
                 tracing::error!(namespace, secret, "{words}");
-                self.ledger.refused(place, now, words);
+                self.ledger.refused(place, now, Refusal::NotPermitted(words));
             }
             Outcome::Overloaded(pause) => {
                 writes.of(Written::Failed).inc();
@@ -252,134 +245,5 @@ impl Controller {
                 self.ledger.failed(place, now, pause);
             }
         }
-    }
-
-    fn publish(&mut self, about: ObjectReference, news: News) {
-        let recorder = self.recorder.clone();
-        self.tasks.spawn(async move {
-            report::publish(&recorder, &about, news).await;
-            Done::Nothing
-        });
-    }
-
-    /// Writes the statuses that are not what they should be, and tells Pods that wait for a copy in vain.
-    pub(super) fn tell_what_has_changed(&mut self) {
-        let now = self.now();
-        if !self.is_stirred || now < self.look_at {
-            return;
-        }
-        self.is_stirred = false;
-        self.look_at = now + STATUS_EVERY;
-        let wall = Timestamp::now();
-        let (mut copies, mut conflicts, mut missed) = (0, 0, 0);
-        let mut in_vain: HashMap<Place, String> = HashMap::new();
-        let names: Vec<Name> = self.rules.keys().cloned().collect();
-        for name in names {
-            let Some(status) = self.status_of(&name, wall, &mut in_vain) else { continue };
-            copies += status.namespaces.unwrap_or_default();
-            conflicts += status.conflicts.as_ref().map_or(0, |conflicts| conflicts.count);
-            missed += status.missed.unwrap_or_default();
-            let Some(known) = self.rules.get(&name) else { continue };
-            if known.document.status.as_ref() == Some(&status) || !self.telling.insert(Arc::clone(&name)) {
-                continue;
-            }
-            let news = News::between(known.document.status.as_ref(), &status);
-            let (client, document) = (self.setup.client.clone(), known.document.clone());
-            self.tasks.spawn(async move {
-                let answer = report::write_status(client, &document, &status).await;
-                Done::Told(name, Box::new(answer), news)
-            });
-        }
-        let series = &self.setup.series;
-        series.copies.set(copies);
-        series.conflicts.set(conflicts);
-        series.missed.set(missed);
-        self.tell_pods(in_vain);
-    }
-
-    /// What the rule's status should be. `in_vain` gets the places where a Pod waits for a copy that cannot be provided.
-    fn status_of(
-        &mut self,
-        name: &Name,
-        wall: Timestamp,
-        in_vain: &mut HashMap<Place, String>,
-    ) -> Option<ClusterPullSecretStatus> {
-        let known = self.rules.get(name)?;
-        let generation = known.document.metadata.generation;
-        let before = known.document.status.as_ref();
-        let rule = match &known.rule {
-            Ok(rule) => rule,
-            Err(wrong) => {
-                let facts = Facts {
-                    source: SourceState::Invalid(format!("The rule is left out: {wrong}.")),
-                    ..Facts::nothing(generation)
-                };
-                return Some(status(&facts, before, whole_seconds(wall)?));
-            }
-        };
-        let words = |watched: Option<&Watched>| match watched {
-            Some(Watched::Not { words, .. }) => Some(words.clone()),
-            _ => None,
-        };
-        let of_source = known.origin.secret().and_then(|secret| self.sources.get(secret));
-        let not_permitted =
-            words(self.names.get(rule.secret_name())).or(words(of_source.map(|source| &source.watched)));
-        // Half a picture is no news: a restart writes nothing that was not true before it.
-        let is_known = not_permitted.is_some()
-            || (self.ledger.is_complete(rule.secret_name())
-                && (known.state != SourceState::Unknown || rule.mode() == Mode::Shadow));
-        if !is_known {
-            return None;
-        }
-        let standing = self.ledger.standing(name);
-        let problem = not_permitted.clone().or_else(|| match &known.state {
-            SourceState::Good | SourceState::Unknown | SourceState::Unmanaged => None,
-            state => Some(words_of(state).to_owned()),
-        });
-        let place = |namespace: &Name| Place { namespace: Arc::clone(namespace), secret: rule.secret_name().into() };
-        if let Some(problem) = problem {
-            in_vain.extend(standing.unprovided.iter().map(|namespace| (place(namespace), problem.clone())));
-        }
-        in_vain.extend(standing.refused.iter().map(|(namespace, words)| (place(namespace), words.clone())));
-        let shadow = rule.mode() == Mode::Shadow;
-        let facts = Facts {
-            generation,
-            mode: rule.mode(),
-            source: known.state.clone(),
-            not_permitted,
-            standing,
-            outranked: self.ledger.needs.outranked(name),
-            missed: self.ledger.needs.missed(rule.id()),
-            expires_at: known.expires_at.filter(|_| !shadow),
-            refreshed_at: known.refreshed_at.filter(|_| !shadow),
-        };
-        Some(status(&facts, before, whole_seconds(wall)?))
-    }
-
-    /// One event on one Pod of each place, when it begins to wait in vain.
-    fn tell_pods(&mut self, in_vain: HashMap<Place, String>) {
-        self.told.retain(|place| in_vain.contains_key(place));
-        for (place, words) in in_vain {
-            let Some((name, uid)) = self.ledger.needs.pods_that_need(&place).next() else { continue };
-            let about = ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: Some(name.to_owned()),
-                namespace: Some((*place.namespace).to_owned()),
-                uid: Some(uid.to_owned()),
-                ..ObjectReference::default()
-            };
-            if self.told.insert(place.clone()) {
-                let note = format!("Secret {} cannot be provided: {words}", place.secret);
-                self.publish(about, News { is_bad: true, reason: "PullSecretNotProvided".to_owned(), note });
-            }
-        }
-    }
-}
-
-fn words_of(state: &SourceState) -> &str {
-    match state {
-        SourceState::Missing(words) | SourceState::Invalid(words) | SourceState::Failed(words) => words,
-        SourceState::Unknown | SourceState::Good | SourceState::Unmanaged => "",
     }
 }
