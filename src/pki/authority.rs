@@ -150,7 +150,7 @@ fn moment(second: i64) -> Result<OffsetDateTime, rcgen::Error> {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("certificate", &self.certificate).field("key", &"***").finish()
+        f.debug_struct("Authority").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 

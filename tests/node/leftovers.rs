@@ -28,7 +28,7 @@ const RESTLESS: [&str; 3] = ["CertificateSigningRequest", "ComponentStatus", "Ev
 pub async fn everything(node: &Node) -> BTreeSet<String> {
     let discovery = Discovery::new(node.client.clone()).run().await.unwrap();
     let mut found = BTreeSet::new();
-    for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
+    for (resource, capabilities) in discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources) {
         if !capabilities.supports_operation(verbs::LIST) || RESTLESS.contains(&resource.kind.as_str()) {
             continue;
         }

@@ -12,7 +12,7 @@ use crate::ways::Way;
 /// In how many namespaces.
 const NAMESPACES: usize = 100;
 
-/// How many at a time: as many as one node starts at once. CronJobs do not wait for each other, their Pods come with the minute.
+/// How many at a time: as many as one node starts at once. `CronJob`s do not wait for each other, their Pods come with the minute.
 const AT_ONCE: usize = 8;
 
 #[tokio::test]

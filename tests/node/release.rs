@@ -119,7 +119,7 @@ impl<'a> Release<'a> {
     /// Asks for a Pod of the private image, as a dry run.
     pub async fn ask(self) -> kube::Result<Pod> {
         let trial = PostParams { dry_run: true, ..PostParams::default() };
-        let pod: Pod = serde_json::from_value(ways::pod(ways::serving(&self.node.private_image))).unwrap();
+        let pod: Pod = serde_json::from_value(ways::pod(&ways::serving(&self.node.private_image))).unwrap();
         self.node.api("default").create(&trial, &pod).await
     }
 

@@ -56,27 +56,27 @@ impl Way {
         let namespace = node.new_namespace().await;
         let image = &node.private_image;
         match self {
-            Self::Injection => create::<Pod>(node, &namespace, pod(serving(image))).await,
+            Self::Injection => create::<Pod>(node, &namespace, pod(&serving(image))).await,
             Self::Manifest => {
-                let mut pod = left_alone(pod(serving(image)));
+                let mut pod = left_alone(pod(&serving(image)));
                 pod["spec"]["imagePullSecrets"] = json!([{"name": SECRET}]);
                 create::<Pod>(node, &namespace, pod).await;
             }
             Self::ServiceAccount => {
-                let pod = left_alone(pod(serving(image)));
+                let pod = left_alone(pod(&serving(image)));
                 patch_account(node, &namespace, &pod).await;
                 create::<Pod>(node, &namespace, pod).await;
             }
             Self::Deployment => create::<Deployment>(node, &namespace, deployment(image, self.pods())).await,
             Self::Job => {
-                create::<Job>(node, &namespace, json!({"metadata": {"name": "app"}, "spec": job(image)})).await
+                create::<Job>(node, &namespace, json!({"metadata": {"name": "app"}, "spec": job(image)})).await;
             }
             Self::CronJob => {
                 let spec = json!({"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job(image)}});
                 create::<CronJob>(node, &namespace, json!({"metadata": {"name": "app"}, "spec": spec})).await;
             }
             Self::ImageVolume => {
-                let mut pod = pod(serving(&node.image));
+                let mut pod = pod(&serving(&node.image));
                 pod["spec"]["volumes"] =
                     json!([{"name": "private", "image": {"reference": image, "pullPolicy": "Always"}}]);
                 pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "private", "mountPath": "/private"}]);
@@ -111,7 +111,7 @@ pub fn deployment(image: &str, replicas: usize) -> Value {
     })
 }
 
-pub fn pod(spec: Value) -> Value {
+pub fn pod(spec: &Value) -> Value {
     json!({"metadata": {"name": "app"}, "spec": spec})
 }
 
@@ -158,13 +158,13 @@ async fn patch_account(node: &Node, namespace: &str, pod: &Value) {
     .await;
 }
 
-/// A CronJob's Pod comes with the minute: two seconds before it there is time for a namespace, and little more.
+/// The Pod of a `CronJob` comes with the minute: two seconds before it there is time for a namespace, and little more.
 async fn just_before_the_minute() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let into = Duration::from_millis(u64::try_from(now.as_millis() % 60_000).unwrap());
-    let begin = Duration::from_secs(58);
-    let minute = Duration::from_secs(60);
-    tokio::time::sleep(if into <= begin { begin - into } else { minute + begin - into }).await;
+    let this_minute = Duration::from_secs(58);
+    let next_minute = Duration::from_secs(118);
+    tokio::time::sleep(this_minute.checked_sub(into).unwrap_or(next_minute.saturating_sub(into))).await;
 }
 
 async fn create<K>(node: &Node, namespace: &str, object: Value)
