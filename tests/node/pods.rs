@@ -22,7 +22,7 @@ pub fn secrets(pod: &Pod) -> Vec<&str> {
 
 /// Waits until a namespace has all Pods of this way, and they run or have ended well: as they did at the first try, without a
 /// warning of anybody. Otherwise says what was in the way.
-pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Result<(), String> {
+pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Result<Vec<Pod>, String> {
     let pods = wait_for_every(PAUSE, &format!("{way:?} in {namespace}"), LIMIT, async || {
         let pods = node.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items;
         let stuck = pods.iter().any(is_not_pulled);
@@ -51,7 +51,7 @@ pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Res
             return Err(format!("{} was restarted", pod.name_any()));
         }
     }
-    Ok(())
+    Ok(pods)
 }
 
 /// Waits until the registry has refused every Pod of this way.
