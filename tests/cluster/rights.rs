@@ -375,6 +375,7 @@ async fn send(client: &Client, Ask(verb, path, body): &Ask) -> Result<String, ku
             let (version, kind) = match path.as_str() {
                 path if path.contains("/secrets/") => ("v1", "Secret"),
                 path if path.contains("/clusterpullsecrets/") => ("pullcred.io/v1alpha1", "ClusterPullSecret"),
+                path if path.contains("/pullsecrets/") => ("pullcred.io/v1alpha1", "PullSecret"),
                 _ => ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
             };
             let name = path.split('?').next().unwrap().trim_end_matches("/status").rsplit('/').next();
