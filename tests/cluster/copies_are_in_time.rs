@@ -101,8 +101,9 @@ fn judge(what: &str, delays: &[Duration]) {
     let (p50, p99) = (quantile(50), quantile(99));
     println!("{what}: {} copies, p50 {p50:?}, p99 {p99:?}, longest {:?}", delays.len(), delays[delays.len() - 1]);
     assert!(p50 < Duration::from_millis(50), "{what}: p50 {p50:?}");
-    // A debug build on a busy machine; the kubelet looks after 200 to 300 ms.
-    assert!(p99 < Duration::from_millis(300), "{what}: p99 {p99:?}");
+    // The aim, and for a debug build on a busy machine when the kubelet looks.
+    let most = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 150 });
+    assert!(p99 < most, "{what}: p99 {p99:?}");
 }
 
 #[tokio::test]
