@@ -17,7 +17,7 @@ const NAMESPACES: usize = 100;
 
 /// In how many of them a Pod may need a second try: where node, control plane and registry share two cores, now and then all of them wait
 /// for longer than the kubelet does before it looks (0.2 s). Such a Pod must still run by itself.
-const SECOND_TRIES: usize = 5;
+const SECOND_TRIES: usize = 10;
 
 /// How many at a time: two cores that are the whole cluster start no more at once. `CronJob`s do not wait for each other, their Pods come
 /// with the minute.
