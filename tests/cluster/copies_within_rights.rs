@@ -48,19 +48,16 @@ async fn a_name_that_is_not_permitted_is_told_and_served_once_it_is() {
 async fn a_right_that_only_a_write_misses_is_told_as_one() {
     let world = World::permitting(&["regcred"]).await;
     let name = world.name("regcred");
-    let roles: Api<ClusterRole> = Api::all(world.client.clone());
-    let role = format!("{}-controller", world.installed.name);
-    let mut without = roles.get(&role).await.unwrap();
-    for rule in without.rules.iter_mut().flatten() {
-        let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
-        rule.verbs.retain(|verb| !is_of_secrets || verb != "create" && verb != "patch");
-    }
-    without.rules.iter_mut().flatten().for_each(|rule| {
-        if rule.verbs.is_empty() {
-            rule.verbs.push("get".to_owned());
+    change_role(&world, |rules| {
+        for rule in rules {
+            let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
+            rule.verbs.retain(|verb| !is_of_secrets || verb != "create" && verb != "patch");
+            if rule.verbs.is_empty() {
+                rule.verbs.push("get".to_owned());
+            }
         }
-    });
-    roles.replace(&role, &PostParams::default(), &without).await.unwrap();
+    })
+    .await;
     let controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
     let namespace = world.namespace("team", json!({})).await;
@@ -76,13 +73,9 @@ async fn a_right_that_only_a_write_misses_is_told_as_one() {
 async fn a_status_that_may_not_be_written_is_a_line_in_the_log() {
     let world = World::permitting(&["regcred"]).await;
     let name = world.name("regcred");
-    let roles: Api<ClusterRole> = Api::all(world.client.clone());
-    let role = format!("{}-controller", world.installed.name);
-    let mut without = roles.get(&role).await.unwrap();
     let is_of_statuses =
         |rule: &PolicyRule| rule.resources.iter().flatten().any(|resource| resource.ends_with("/status"));
-    without.rules.as_mut().unwrap().retain(|rule| !is_of_statuses(rule));
-    roles.replace(&role, &PostParams::default(), &without).await.unwrap();
+    change_role(&world, |rules| rules.retain(|rule| !is_of_statuses(rule))).await;
     let controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
     let namespace = world.namespace("team", json!({})).await;
@@ -95,4 +88,13 @@ async fn a_status_that_may_not_be_written_is_a_line_in_the_log() {
         controller.log().contains(line).then_some(())
     })
     .await;
+}
+
+/// Changes what the controller's cluster role grants, as somebody does who writes the roles by hand.
+async fn change_role(world: &World, change: impl FnOnce(&mut Vec<PolicyRule>)) {
+    let roles: Api<ClusterRole> = Api::all(world.client.clone());
+    let name = format!("{}-controller", world.installed.name);
+    let mut role = roles.get(&name).await.unwrap();
+    change(role.rules.as_mut().unwrap());
+    roles.replace(&name, &PostParams::default(), &role).await.unwrap();
 }

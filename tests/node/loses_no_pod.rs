@@ -34,10 +34,7 @@ type Seen = RefCell<BTreeMap<String, Vec<String>>>;
 async fn while_the_webhook_is_rolled_drained_and_upgraded_no_pod_is_lost_and_none_lacks_its_secret() {
     let node = Node::turn().await;
     let release = Release::of(&node);
-    release.absent().await;
-    let mut values = release.values();
-    values["webhook"] = json!({"failurePolicy": "Fail"});
-    release.install(&values).await;
+    let values = release.install_to_fail().await;
 
     let namespaces = join_all([(); DEPLOYMENTS].map(|()| node.new_namespace())).await;
     let (seen, is_over) = (Seen::default(), Cell::new(false));

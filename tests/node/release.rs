@@ -47,6 +47,15 @@ impl<'a> Release<'a> {
         self.is_called().await;
     }
 
+    /// Installs it with `failurePolicy: Fail`. Gives the values.
+    pub async fn install_to_fail(self) -> Value {
+        self.absent().await;
+        let mut values = self.values();
+        values["webhook"] = json!({"failurePolicy": "Fail"});
+        self.install(&values).await;
+        values
+    }
+
     /// Upgrades it to other values, all of which are given.
     pub async fn upgrade(self, values: &Value) {
         let chart = chart::chart();

@@ -22,10 +22,7 @@ const ASKED: usize = 20;
 async fn the_api_server_reaches_the_webhook_through_its_service_and_refuses_pods_when_nobody_is_there() {
     let node = Node::turn().await;
     let release = Release::of(&node);
-    release.absent().await;
-    let mut values = release.values();
-    values["webhook"] = json!({"failurePolicy": "Fail"});
-    release.install(&values).await;
+    release.install_to_fail().await;
 
     // The configuration names the Service and no address; its address is no Pod's, so only kube-proxy knows the way.
     let configuration: MutatingWebhookConfiguration = Api::all(node.client.clone()).get(NAME).await.unwrap();
