@@ -15,7 +15,9 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
-use crate::image::{DockerConfig, ImageReference, Keyring, SecretType, Specificity, key_near_miss, pattern_near_miss};
+use crate::image::{
+    DockerConfig, ImageReference, Keyring, SecretType, Specificity, key_near_miss, pattern_near_miss, shown_key,
+};
 use crate::process::rule_files::RuleFiles;
 use crate::rules::{Documents, Labels, Mode, Rule, RuleKind, RuleSet};
 
@@ -205,7 +207,7 @@ impl Configs {
     fn credentials(&self, image: &ImageReference<'_>) -> Vec<Credential> {
         let tell = |entry: &crate::image::Entry| Credential {
             config: self.configs[entry.config].0.clone(),
-            key: entry.key.clone(),
+            key: shown_key(&entry.key).into_owned(),
             empty: entry.credential.is_empty(),
         };
         self.keyring.lookup(image).into_iter().map(tell).collect()
@@ -215,10 +217,10 @@ impl Configs {
         let mut misses = Vec::new();
         for (file, config) in &self.configs {
             for (key, _) in config.entries() {
-                if !credentials.iter().any(|known| known.config == *file && known.key == key)
+                if !credentials.iter().any(|known| known.config == *file && known.key == shown_key(key))
                     && let Some(miss) = key_near_miss(key, image)
                 {
-                    let of = Of::Key { config: file.clone(), key: key.to_owned() };
+                    let of = Of::Key { config: file.clone(), key: shown_key(key).into_owned() };
                     misses.push(NearMiss { of, why: miss.to_string() });
                 }
             }

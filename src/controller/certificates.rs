@@ -36,7 +36,7 @@ const TLS: &str = "kubernetes.io/tls";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// At most so many writes in such a time: whoever else writes there again and again meets a writer that does not hurry.
-const WRITES: usize = 20;
+const WRITES: usize = 30;
 const WINDOW: Duration = Duration::from_secs(20);
 
 /// How long to wait after something that a person has to mend, and after what may pass by itself.
@@ -111,7 +111,8 @@ impl Certificates {
         let (mut seen, mut listing) = (Seen::default(), Listing::default());
         let mut writes = VecDeque::new();
         let mut failures = 0;
-        let mut pause = Duration::ZERO;
+        // Since the start: when to look although nothing was seen, and before when not to look whatever is seen.
+        let (mut look_at, mut not_before) = (Duration::ZERO, Duration::ZERO);
         let mut is_leading = false;
         loop {
             // A lead that is only renewed is nothing to look at.
@@ -123,33 +124,38 @@ impl Certificates {
                     while let Ok(event) = events.try_recv() {
                         see(&mut seen, &mut listing, event, started.elapsed());
                     }
-                    // After a failure it is not the next event that mends it.
-                    if failures > 0 {
-                        continue;
-                    }
+                    look_at = look_at.min(not_before);
                 }
-                changed = changed => if changed.is_err() { return },
-                () = tokio::time::sleep(pause) => {}
+                changed = changed => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    look_at = look_at.min(not_before);
+                }
+                () = tokio::time::sleep(look_at.saturating_sub(started.elapsed())) => {}
             }
             is_leading = lead.borrow_and_update().holds();
+            if started.elapsed() < look_at {
+                continue;
+            }
             let outcome = tokio::select! {
                 () = &mut stop => return,
                 outcome = self.look(&mut seen, started, is_leading) => outcome,
             };
             self.series.failing.set(i64::from(matches!(outcome, Outcome::Refused(_) | Outcome::Failed(_))));
             failures = if let Outcome::Refused(_) | Outcome::Failed(_) = outcome { failures + 1 } else { 0 };
-            pause = match outcome {
-                Outcome::Again => may_write_again(&mut writes, started.elapsed()),
-                Outcome::Rest(pause) => pause,
-                Outcome::Refused(why) => {
-                    self.say(&why);
-                    REFUSED
-                }
-                Outcome::Failed(why) => {
-                    self.say(&why);
-                    retry_after(FIRST, failures, LONGEST)
-                }
+            let now = started.elapsed();
+            not_before = match &outcome {
+                Outcome::Again => now + may_write_again(&mut writes, now),
+                Outcome::Rest(_) => now,
+                // It is not the next event that mends it.
+                Outcome::Refused(_) => now + REFUSED,
+                Outcome::Failed(_) => now + retry_after(FIRST, failures, LONGEST),
             };
+            look_at = if let Outcome::Rest(pause) = outcome { now.saturating_add(pause) } else { not_before };
+            if let Outcome::Refused(why) | Outcome::Failed(why) = outcome {
+                self.say(&why);
+            }
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview,
+    SelfSubjectRulesReviewSpec,
+};
 use kube::api::{Api, DeleteParams, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Client, Error};
@@ -49,7 +52,7 @@ pub(super) async fn write(client: &Client, due: &Due, config: Option<&DockerConf
         },
         (Action::Delete(state), _, _) => delete(client, &due.place, state).await.map(|()| None),
         // What was to be written is not known any more; it is decided anew.
-        _ => return Outcome::Failed(Duration::ZERO),
+        _ => return Outcome::Failed(Duration::from_millis(100)),
     };
     match written {
         Ok(secret) => Outcome::There(secret.map(|secret| secret.observed())),
@@ -175,6 +178,21 @@ pub(super) fn not_permitted(verb: &str, secret: &str) -> String {
     format!(
         "The controller may not {verb} Secrets named {secret}: add {secret} to the value rbac.secretNames of the Helm chart."
     )
+}
+
+/// The names of which the controller may watch Secrets in all namespaces: those that the rules have now, and some that they have had.
+pub(super) async fn permitted_names(client: &Client) -> Result<Vec<String>, Error> {
+    // Asked of a namespace that holds no rights of ours, it tells those that hold in all.
+    let spec = SelfSubjectRulesReviewSpec { namespace: Some("default".to_owned()) };
+    let review = SelfSubjectRulesReview { spec, ..Default::default() };
+    let reviews: Api<SelfSubjectRulesReview> = Api::all(client.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    let is_to_watch = |rule: &ResourceRule| {
+        rule.resources.iter().flatten().any(|resource| resource == "secrets")
+            && rule.verbs.iter().any(|verb| verb == "watch")
+    };
+    let rules = answer.status.into_iter().flat_map(|status| status.resource_rules).filter(is_to_watch);
+    Ok(rules.flat_map(|rule| rule.resource_names.unwrap_or_default()).collect())
 }
 
 /// Whether the controller has a right to the Secrets of a name, in one namespace or in all.

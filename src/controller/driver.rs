@@ -16,7 +16,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::{mpsc, watch as signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::copies::{self, MANAGER, Outcome};
 use super::election::Lead;
@@ -83,8 +83,10 @@ pub struct Controller {
     /// The Secrets in the release namespace that rules read.
     sources: HashMap<String, Source>,
     watches: JoinSet<()>,
-    tasks: JoinSet<Done>,
-    writes: usize,
+    /// Writes of copies under way.
+    writes: JoinSet<Done>,
+    /// What else is under way: questions, statuses, events. Whoever leads next does it anew.
+    asides: JoinSet<Done>,
     /// Rules whose status is being written.
     telling: HashSet<RuleId>,
     /// Places of which a Pod has been told that there is no copy, with that Pod's uid.
@@ -116,6 +118,7 @@ pub struct Inbox(mpsc::Receiver<Seen>);
 /// What a task has done.
 enum Done {
     Wrote(Due, Outcome),
+    Permitted(Vec<String>),
     May { secret: String, is_source: bool, answer: Option<bool> },
     Fetched { rule: Name, version: Version, asked: Timestamp, answer: Result<Fetched, SourceState> },
     Told(Name, Box<(ClusterPullSecretStatus, kube::Result<ClusterRule>)>, Option<News>),
@@ -141,8 +144,8 @@ impl Controller {
             names: HashMap::new(),
             sources: HashMap::new(),
             watches: JoinSet::new(),
-            tasks: JoinSet::new(),
-            writes: 0,
+            writes: JoinSet::new(),
+            asides: JoinSet::new(),
             telling: HashSet::new(),
             told: BTreeMap::new(),
             is_stirred: true,
@@ -153,11 +156,13 @@ impl Controller {
         (controller, Inbox(seen))
     }
 
-    /// Watches from now on, and writes while it has the lead, until `stop`; writes under way are waited for.
+    /// Watches from now on, and writes while it has the lead, until `stop`; writes of copies under way are waited for, and nothing
+    /// else: nobody provides until the lead is given back.
     pub async fn run(mut self, inbox: Inbox, mut lead: signal::Receiver<Lead>, stop: impl Future<Output = ()>) {
         let Inbox(mut seen) = inbox;
         let mut stop = std::pin::pin!(stop);
         self.watch_everything();
+        self.ask_for_names();
         loop {
             self.setup.heartbeat.beat();
             let is_leading = lead.borrow_and_update().holds();
@@ -180,11 +185,8 @@ impl Controller {
                     }
                     self.is_stirred = true;
                 }
-                Some(done) = self.tasks.join_next() => match done {
-                    Ok(done) => self.done(done),
-                    // What it was about stays undecided for ever: whoever starts us anew begins with all of it.
-                    Err(error) => return tracing::error!(%error, "a task ended by a fault of ours"),
-                },
+                Some(done) = self.writes.join_next() => if self.is_broken_by(done) { return },
+                Some(done) = self.asides.join_next() => if self.is_broken_by(done) { return },
                 Some(ended) = self.watches.join_next() => if let Err(error) = ended && error.is_panic() {
                     return tracing::error!(%error, "a watch ended by a fault of ours");
                 },
@@ -193,10 +195,23 @@ impl Controller {
             }
         }
         self.watches.abort_all();
-        let last = async { while self.tasks.join_next().await.is_some() {} };
+        let last = async { while self.writes.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WRITES, last).await.is_err() {
             tracing::warn!("writes under way did not end in time");
         }
+    }
+
+    /// Takes in what a task has done. After a fault of ours what it was about would stay undecided for ever: whoever starts us anew
+    /// begins with all of it.
+    fn is_broken_by(&mut self, done: Result<Done, JoinError>) -> bool {
+        match done {
+            Ok(done) => self.done(done),
+            Err(error) => {
+                tracing::error!(%error, "a task ended by a fault of ours");
+                return true;
+            }
+        }
+        false
     }
 
     fn now(&self) -> Duration {
@@ -214,7 +229,7 @@ impl Controller {
         let watched = self.names.values().chain(self.sources.values().map(|source| &source.watched));
         next = watched.filter_map(Watched::ask_at).min().map_or(next, |due| next.min(due));
         if is_leading && self.is_listed() {
-            if self.writes < CONCURRENT {
+            if self.writes.len() < CONCURRENT {
                 let due = self.ledger.next_wake();
                 next = next.min(due.map_or(next, |due| due.max(self.rate_permits)));
                 if self.rate_permits > self.now() {
@@ -241,6 +256,21 @@ impl Controller {
         self.watches.spawn(watch(Api::all(client.clone()), config(), again, out(), Seen::Pod));
     }
 
+    /// Asks once which names there may be copies of. A rule may have been given another Secret name while no controller ran: nothing
+    /// else tells where its copies of before are.
+    fn ask_for_names(&mut self) {
+        let client = self.setup.client.clone();
+        self.asides.spawn(async move {
+            loop {
+                match copies::permitted_names(&client).await {
+                    Ok(names) => return Done::Permitted(names),
+                    Err(error) => tracing::debug!(%error, "the permitted names cannot be asked for"),
+                }
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+    }
+
     fn watch_copies(&mut self, secret: &str) {
         let api: Api<Secret> = Api::all(self.setup.client.clone());
         let name: Name = secret.into();
@@ -260,7 +290,7 @@ impl Controller {
         self.sources.insert(secret.to_owned(), Source { watched, is_named: false, found });
     }
 
-    /// Watches the Secrets that the rules name, and no others.
+    /// Watches the Secrets that the rules name, those of which copies are left, and, until that is known, those of which some may be.
     fn tend_watches(&mut self) {
         let valid = || self.rules.values().filter_map(|known| Some((known, known.rule.as_ref().ok()?)));
         let names: HashSet<String> = valid().map(|(_, rule)| rule.secret_name().to_owned()).collect();
@@ -271,10 +301,12 @@ impl Controller {
                 handle.abort();
             }
         };
+        let are_rules_known = self.lists.rules.is_complete;
         let ledger = &mut self.ledger;
         self.names.retain(|name, watched| {
             // What a rule was renamed away from is watched until the last copy is gone.
-            let stays = names.contains(name) || ledger.holds_copies(name);
+            let is_unknown = !are_rules_known || (matches!(watched, Watched::By(_)) && !ledger.is_complete(name));
+            let stays = names.contains(name) || ledger.holds_copies(name) || is_unknown;
             if !stays {
                 end(watched);
                 ledger.unwatched(name);

@@ -18,6 +18,7 @@ use crate::cluster::objects::{MIRROR, meta, narrow};
 use crate::provision::{Observed, PodFacts};
 use crate::rules::{
     ClusterPullSecret, ClusterPullSecretSpec, ClusterPullSecretStatus, PullSecret, PullSecretSpec, PullSecretStatus,
+    is_left_out,
 };
 
 /// The label that says who manages a copy, and its value.
@@ -152,6 +153,7 @@ impl Pod {
     pub(super) fn facts(self) -> PodFacts {
         let Self { metadata, spec, status } = self;
         let is_mirror = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR));
+        let is_left_alone = is_mirror || is_left_out(metadata.labels.as_ref());
         let mut secrets: Vec<String> =
             spec.image_pull_secrets.into_iter().flatten().filter_map(|reference| reference.name).collect();
         secrets.sort_unstable();
@@ -159,7 +161,7 @@ impl Pod {
         let containers = [spec.containers, spec.init_containers, spec.ephemeral_containers];
         let containers = containers.into_iter().flatten().flatten().filter_map(|container| container.image);
         let volumes = spec.volumes.into_iter().flatten().filter_map(|volume| volume.image?.reference);
-        let mut images: Vec<String> = containers.chain(volumes).filter(|_| !is_mirror).collect();
+        let mut images: Vec<String> = containers.chain(volumes).filter(|_| !is_left_alone).collect();
         images.sort_unstable();
         images.dedup();
         let live = !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -226,6 +228,13 @@ pub(super) struct SourceSecret {
     /// Its data.
     #[serde(default)]
     pub(super) data: Option<BTreeMap<String, ByteString>>,
+}
+
+impl SourceSecret {
+    /// Whether both hold the same, whatever else is written on them.
+    pub(super) fn holds_the_same(&self, other: &Self) -> bool {
+        (&self.metadata.uid, &self.type_, &self.data) == (&other.metadata.uid, &other.type_, &other.data)
+    }
 }
 
 impl fmt::Debug for SourceSecret {

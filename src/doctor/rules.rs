@@ -67,7 +67,7 @@ pub(super) fn judge(seen: &Observed, said: &mut Statements) {
 
 fn judge_definitions(definitions: &Result<Compared, String>, said: &mut Statements) {
     const ABOUT: &str = "CustomResourceDefinitions";
-    const MEND: &str = "pullcred generate crds | kubectl apply --server-side -f -";
+    const MEND: &str = "pullcred generate crds | kubectl apply --server-side --force-conflicts -f -";
     match definitions {
         Ok(compared @ Compared::Equal) => said.fine(ABOUT, words(compared)),
         Ok(compared @ Compared::Absent) => said.wrong(Code::NoDefinitions, ABOUT, words(compared), MEND),
@@ -129,7 +129,7 @@ fn judge_missed<K>(known: &Known<K>, missed: Option<i64>, said: &mut Statements)
         said.wrong(
             Code::MissedPods,
             &known.about,
-            format!("{missed} running or pending Pods lack the reference that it gives: they were created while the webhook was not reached, or before the rule"),
+            format!("{missed} running or pending Pods lack the reference that it gives: they were created while the webhook was not reached or before the rule, or are in a namespace of excludedNamespaces"),
             "mend what the other findings name, then create them anew: kubectl rollout restart, in their namespaces",
         );
     }

@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 
 use super::json::{self, JsonError};
+use super::near_miss::shown_key;
 
 /// The two types of Secret that hold a docker config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub enum DockerConfigError {
     /// An `auth` that is not base64.
     #[error("the entry `{key}` has an `auth` that is not base64 of `user:password`")]
     Auth {
-        /// The entry's key.
+        /// The entry's key, as [`shown_key`] gives it.
         key: String,
     },
 }
@@ -218,7 +219,7 @@ fn credential(key: &str, value: &RawValue) -> Result<Credential, DockerConfigErr
     if auth.is_empty() {
         return Ok(credential);
     }
-    decode_auth(&auth).ok_or_else(|| DockerConfigError::Auth { key: key.to_owned() })
+    decode_auth(&auth).ok_or_else(|| DockerConfigError::Auth { key: shown_key(key).into_owned() })
 }
 
 /// `decodeDockerConfigFieldAuth`: base64 with or without padding, newlines anywhere, loose trailing bits; split at the first

@@ -16,6 +16,6 @@ mod url;
 
 pub use docker_config::{Credential, DockerConfig, DockerConfigError, DockerConfigJson, NotDockerConfig, SecretType};
 pub use keyring::{Entry, Keyring, NoMatch, matches};
-pub use near_miss::{NearMiss, key_near_miss, pattern_near_miss};
+pub use near_miss::{NearMiss, key_near_miss, pattern_near_miss, shown_key};
 pub use pattern::{ImagePattern, ImagePatternError, Specificity};
 pub use reference::{ImageReference, ImageReferenceError};

@@ -1,5 +1,7 @@
 //! Near misses: why a key of a docker config, or a rule's pattern, that looks as if it covered an image does not.
 
+use std::borrow::Cow;
+
 use super::glob;
 use super::keyring::{self, HUB};
 use super::pattern::ImagePattern;
@@ -70,6 +72,16 @@ pub enum NearMiss {
 
 fn port(port: &str) -> String {
     if port.is_empty() { "none".to_owned() } else { format!("`{port}`") }
+}
+
+/// A key as it may be shown: somebody may have written a user and a password before its host, which are as secret as those beside it.
+pub fn shown_key(key: &str) -> Cow<'_, str> {
+    let begin = key.find("://").map_or(0, |at| at + 3);
+    let end = key[begin..].find(['/', '?', '#']).map_or(key.len(), |at| begin + at);
+    match key[begin..end].rfind('@') {
+        Some(at) => format!("{}***{}", &key[..begin], &key[begin + at..]).into(),
+        None => key.into(),
+    }
 }
 
 /// Why a key that does not serve an image nearly does: its host is the image's but for one thing. `None` for keys of other
@@ -159,4 +171,25 @@ fn compare_hosts(key: &[u8], registry: &str) -> Result<(), Option<NearMiss>> {
 fn name_and_port(registry: &str) -> (&str, &[u8]) {
     let (name, port) = url::split_port(registry.as_bytes());
     (std::str::from_utf8(name).unwrap_or_default(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_key;
+
+    #[test]
+    fn a_key_is_shown_without_user_and_password() {
+        for (key, shown) in [
+            ("asia.gcr.io", "asia.gcr.io"),
+            ("https://index.docker.io/v1/", "https://index.docker.io/v1/"),
+            ("https://user:pass@a.io:5000/v2/", "https://***@a.io:5000/v2/"),
+            ("user:p@ss@a.io/team", "***@a.io/team"),
+            ("a.io/team@home", "a.io/team@home"),
+            ("https://a.io?x=@", "https://a.io?x=@"),
+            ("@", "***@"),
+            ("", ""),
+        ] {
+            assert_eq!(shown_key(key), shown, "{key}");
+        }
+    }
 }

@@ -15,6 +15,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// As many places are remembered that were written before those that are calm are forgotten.
 const PACES: usize = 4096;
 
+/// Calm ones are looked for so often at most: that takes as long as there are places.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
 /// A write that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -96,6 +99,40 @@ impl Book {
     }
 }
 
+/// Places to be looked at later: each of them once, however often it is asked for.
+#[derive(Debug, Default)]
+struct Waiting {
+    by_time: BTreeSet<(Duration, Place)>,
+    of: HashMap<Place, Duration>,
+}
+
+impl Waiting {
+    /// The place is looked at then, or before.
+    fn until(&mut self, due: Duration, place: &Place) {
+        match self.of.get(place) {
+            Some(sooner) if *sooner <= due => return,
+            Some(later) => _ = self.by_time.remove(&(*later, place.clone())),
+            None => {}
+        }
+        self.of.insert(place.clone(), due);
+        self.by_time.insert((due, place.clone()));
+    }
+
+    fn first(&self) -> Option<Duration> {
+        self.by_time.first().map(|(due, _)| *due)
+    }
+
+    /// A place whose time has come. It is not waiting any more.
+    fn take(&mut self, now: Duration) -> Option<Place> {
+        if self.first()? > now {
+            return None;
+        }
+        let (_, place) = self.by_time.pop_first()?;
+        self.of.remove(&place);
+        Some(place)
+    }
+}
+
 /// Everything that decisions are made from.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -107,10 +144,12 @@ pub struct Ledger {
     dirty: BTreeSet<Place>,
     /// Those among them that have been looked at: what is there is to be changed or removed.
     later: BTreeSet<Place>,
-    waiting: BTreeSet<(Duration, Place)>,
+    waiting: Waiting,
     /// What is under way, with the content of the copy that is written.
     in_flight: HashMap<Place, Option<u64>>,
     paces: HashMap<Place, Pace>,
+    /// Paces that are calm are not looked for before then.
+    forget_at: Duration,
     /// Since when the copy in a place is not used.
     unused_since: HashMap<Place, Duration>,
 }
@@ -207,9 +246,7 @@ impl Ledger {
             let place = |secret: &Name| Place { namespace: Arc::clone(&namespace), secret: Arc::clone(secret) };
             self.dirty.extend(self.books.keys().map(place));
         }
-        while self.waiting.first().is_some_and(|(due, _)| *due <= now)
-            && let Some((_, place)) = self.waiting.pop_first()
-        {
+        while let Some(place) = self.waiting.take(now) {
             self.dirty.insert(place);
         }
         // A Pod may wait for what is not there. What is there comes after, however much of it there is.
@@ -245,7 +282,7 @@ impl Ledger {
         let content = copy.as_ref().map(|copy| copy.fingerprint);
         let not_before = self.paces.get(place).map_or(Duration::ZERO, |pace| pace.not_before(content));
         if not_before > now {
-            self.waiting.insert((not_before, place.clone()));
+            self.waiting.until(not_before, place);
             return None;
         }
         Some(Due { place: place.clone(), action, copy })
@@ -258,12 +295,12 @@ impl Ledger {
 
     /// When to ask for the next write although nothing was seen.
     pub fn next_wake(&self) -> Option<Duration> {
-        self.waiting.first().map(|(due, _)| *due)
+        self.waiting.first()
     }
 
     /// A write is done, and this is there now.
     pub fn wrote(&mut self, place: &Place, now: Duration, there: Option<Observed>) {
-        self.ended(place, now);
+        self.ended(place, now, |pace, content| pace.wrote(now, content));
         if let Some(book) = self.books.get_mut(&place.secret) {
             book.refused.remove(&place.namespace);
         }
@@ -271,12 +308,11 @@ impl Ledger {
             Some(observed) => self.seen(place, observed),
             None => self.gone(place, None),
         }
-        self.dirty.insert(place.clone());
     }
 
     /// A write was refused. It is tried again later.
     pub fn refused(&mut self, place: &Place, now: Duration, why: Refusal) {
-        self.ended(place, now);
+        self.ended(place, now, |pace, content| pace.failed(now, content, ASK_AGAIN));
         let rule = match self.needs.want(place) {
             Want::Needed(facts) | Want::Unused(facts) => Some(Name::from(facts.rule.id().name.as_str())),
             Want::NotServed | Want::Unknown => None,
@@ -284,27 +320,28 @@ impl Ledger {
         if let (Some(rule), Some(book)) = (rule, self.books.get_mut(&place.secret)) {
             book.refused.insert(Arc::clone(&place.namespace), (rule, why));
         }
-        self.waiting.insert((now + ASK_AGAIN, place.clone()));
     }
 
-    /// A write failed, and nothing is known of its effect. It is tried again after `pause`.
+    /// A write failed, and nothing is known of its effect. It is tried again after `pause`, and when it fails again, later.
     pub fn failed(&mut self, place: &Place, now: Duration, pause: Duration) {
-        self.ended(place, now);
-        self.waiting.insert((now + pause, place.clone()));
+        self.ended(place, now, |pace, content| pace.failed(now, content, pause));
     }
 
     /// A write that is due is not begun yet, but after `pause`.
     pub fn postponed(&mut self, place: &Place, now: Duration, pause: Duration) {
         self.in_flight.remove(place);
-        self.waiting.insert((now + pause, place.clone()));
+        self.waiting.until(now + pause, place);
     }
 
-    fn ended(&mut self, place: &Place, now: Duration) {
+    /// A write is under way no more: it counts, and its place is looked at again, for which `due` finds the time.
+    fn ended(&mut self, place: &Place, now: Duration, count: impl FnOnce(&mut Pace, Option<u64>)) {
         let content = self.in_flight.remove(place).flatten();
-        self.paces.entry(place.clone()).or_default().wrote(now, content);
-        if self.paces.len() > PACES {
+        count(self.paces.entry(place.clone()).or_default(), content);
+        if self.paces.len() > PACES && now >= self.forget_at {
             self.paces.retain(|_, pace| !pace.is_calm(now));
+            self.forget_at = now + FORGET_EVERY;
         }
+        self.dirty.insert(place.clone());
     }
 
     /// What should be in the place, and the write that makes it so.
@@ -326,6 +363,8 @@ impl Ledger {
                 book.conflicts.remove(&place.namespace);
                 book.unprovided.remove(&place.namespace);
                 book.refused.remove(&place.namespace);
+                // Another namespace of this name begins anew.
+                self.paces.remove(place);
                 return (Action::Nothing, Desired::Absent);
             }
             Want::NotServed => Desired::Absent,
@@ -337,7 +376,7 @@ impl Ledger {
                     if until <= now {
                         Desired::Absent
                     } else {
-                        self.waiting.insert((until, place.clone()));
+                        self.waiting.until(until, place);
                         copy(&facts.rule.id().name, &facts.uid)
                     }
                 }
@@ -386,4 +425,28 @@ impl Ledger {
 fn is_newer(known: &Observed, other: &Observed) -> bool {
     let version = |observed: &Observed| observed.version.parse::<u64>().ok();
     version(known) > version(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_waits_once_however_often_it_is_asked_for_and_never_too_long() {
+        let mut waiting = Waiting::default();
+        let place = |name: &str| Place { namespace: name.into(), secret: "regcred".into() };
+        let seconds = Duration::from_secs;
+        for turn in 0..1000 {
+            waiting.until(seconds(86400 + turn), &place("a"));
+        }
+        assert_eq!((waiting.by_time.len(), waiting.of.len()), (1, 1));
+        waiting.until(seconds(5), &place("a"));
+        waiting.until(seconds(7), &place("b"));
+        assert_eq!(waiting.take(seconds(4)), None);
+        assert_eq!(waiting.take(seconds(6)), Some(place("a")));
+        assert_eq!(waiting.first(), Some(seconds(7)));
+        waiting.until(seconds(86400), &place("a"));
+        assert_eq!(waiting.take(seconds(8)), Some(place("b")));
+        assert_eq!((waiting.first(), waiting.of.len()), (Some(seconds(86400)), 1));
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Name, Place, RuleFacts};
 use crate::image::ImageReference;
-use crate::rules::{Labels, Mode, Rule, RuleId, RuleSet};
+use crate::rules::{Labels, Mode, Rule, RuleId, RuleSet, is_left_out};
 
 /// What provisioning has to know of a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct PodFacts {
     pub live: bool,
     /// The Secrets that it references, each once.
     pub secrets: Vec<String>,
-    /// Its images; none for a mirror Pod, which is left alone.
+    /// Its images; none for a mirror Pod and for one that is left out by its label.
     pub images: Vec<String>,
 }
 
@@ -392,9 +392,13 @@ impl Needs {
         }
     }
 
-    /// The rules that cover the Pod, serve its namespace, and whose reference it lacks.
+    /// The rules that cover the Pod, serve its namespace, and whose reference it lacks. None where that is as it should be: in the
+    /// release namespace, and in one that is left out.
     fn missed_by(&self, namespace: &Name, pod: &Pod) -> Box<[Arc<RuleId>]> {
         let labels = self.namespaces.get(namespace).and_then(|state| state.labels.as_ref());
+        if **namespace == *self.release_namespace || is_left_out(labels) {
+            return Box::default();
+        }
         let mut missed: Vec<Arc<RuleId>> = Vec::new();
         for image in pod.images.iter().filter_map(|image| ImageReference::parse(image).ok()) {
             self.set.matching(&image, namespace, |place, _| {

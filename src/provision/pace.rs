@@ -8,6 +8,8 @@ const FREE: u32 = 3;
 const CALM: Duration = Duration::from_secs(600);
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
+/// What fails or is refused is tried again after so long at most: whoever mends it is not to wait longer.
+const LONGEST_FAILING: Duration = Duration::from_secs(30);
 
 /// Writes of one content in one place: whoever else writes there again and again meets a writer that becomes slower. Another
 /// content is another matter: a credential that is renewed often goes out each time.
@@ -15,6 +17,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub struct Pace {
     content: Option<u64>,
     writes: u32,
+    failures: u32,
     last: Duration,
     not_before: Duration,
 }
@@ -27,11 +30,24 @@ impl Pace {
         }
         self.content = content.or(self.content);
         self.writes = self.writes.saturating_add(1);
+        self.failures = 0;
         self.last = now;
         self.not_before = match self.writes.checked_sub(FREE) {
             Some(beyond) => now + doubled(FIRST, beyond, LONGEST),
             None => now,
         };
+    }
+
+    /// Counts a write at `now` that was not made: the next is `pause` later, and twice as long after each other such one. Nobody
+    /// fights there, so the place is not slowed down for it once a write succeeds.
+    pub fn failed(&mut self, now: Duration, content: Option<u64>, pause: Duration) {
+        if self.is_calm(now) || self.is_other(content) {
+            *self = Self::default();
+        }
+        self.content = content.or(self.content);
+        self.last = now;
+        self.not_before = self.not_before.max(now + doubled(pause, self.failures, LONGEST_FAILING));
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// When the next write may be, of a copy with this content or, without one, a removal.
@@ -122,6 +138,24 @@ mod tests {
             let content = Some(u64::from(renewal));
             assert!(pace.not_before(content) <= now, "renewal {renewal} waits until {:?}", pace.not_before(content));
             pace.wrote(now, content);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_tried_every_30_seconds_and_what_fails_at_least_as_often() {
+        for pause in [1, 5, 30].map(Duration::from_secs) {
+            let mut pace = Pace::default();
+            let mut now = Duration::from_secs(7);
+            for _ in 0..1000 {
+                pace.failed(now, Some(1), pause);
+                let next = pace.not_before(Some(1));
+                let range = now + pause..=now + LONGEST_FAILING;
+                assert!(range.contains(&next), "{next:?} after {now:?} with {pause:?}");
+                now = next;
+            }
+            // What was mended counts as if nothing had been.
+            pace.wrote(now, Some(1));
+            assert_eq!(pace.not_before(Some(1)), now);
         }
     }
 

@@ -33,5 +33,13 @@ pub use schema::crds;
 pub use selector::NAME_LABEL;
 pub use status::{ClusterPullSecretStatus, Conflicts, PullSecretStatus};
 
+/// The label, and its value, by which a Pod or a namespace is left out: the webhook configuration of the chart does not show it.
+pub const LEFT_OUT: (&str, &str) = ("pullcred.io/inject", "disabled");
+
+/// Whether these labels leave out what has them.
+pub fn is_left_out(labels: Option<&Labels>) -> bool {
+    labels.and_then(|labels| labels.get(LEFT_OUT.0)).is_some_and(|value| value == LEFT_OUT.1)
+}
+
 /// The labels of one Kubernetes object.
 pub type Labels = BTreeMap<String, String>;

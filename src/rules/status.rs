@@ -30,8 +30,8 @@ pub struct ClusterPullSecretStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Conflicts>,
 
-    /// How many running or pending Pods the rule covers that lack the reference: they were created while the webhook
-    /// was not reached.
+    /// How many running or pending Pods the rule covers that lack the reference: they were created before the rule, while the
+    /// webhook was not reached, or where it is not asked. Those left out by a label do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed: Option<i64>,
 
@@ -71,8 +71,8 @@ pub struct PullSecretStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Option<Vec<Condition>>,
 
-    /// How many running or pending Pods the rule covers that lack the reference: they were created while the webhook
-    /// was not reached.
+    /// How many running or pending Pods the rule covers that lack the reference: they were created before the rule, while the
+    /// webhook was not reached, or where it is not asked. Those left out by a label do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed: Option<i64>,
 }

@@ -1,6 +1,6 @@
 //! The authority, the leaf and the `caBundle` in mode `managed`: made when nothing is there, and mended whatever is done to them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
 use kube::ResourceExt;
@@ -147,4 +147,26 @@ async fn whatever_is_done_to_secrets_and_configuration_is_mended() {
     let log = controller.log();
     assert!(!log.contains("cannot be looked after"), "{log}");
     assert!(!log.contains("PRIVATE KEY") && !log.contains("BEGIN"), "{log}");
+}
+
+/// A tool of the kind of Argo CD that has the bundle in its manifests, or an injector with an annotation of before.
+#[tokio::test]
+async fn whoever_writes_the_bundle_again_and_again_meets_a_writer_that_does_not_hurry() {
+    let release = Release::install("trust-fight").await;
+    release.register("Ignore").await;
+    let controller = release.controller(&["--soak", "1s"]).await;
+    release.whole().await;
+    let begin = Instant::now();
+    let mut wiped = 0;
+    while begin.elapsed() < Duration::from_secs(15) {
+        wipe(&release, json!(null)).await;
+        wiped += 1;
+        let mended = async { while release.bundle().await.is_empty() {} };
+        _ = tokio::time::timeout(Duration::from_millis(100), mended).await;
+    }
+    let written = controller.log().matches("caBundle is written").count();
+    // Thirty in twenty seconds, those before the fight among them.
+    assert!(wiped > 60 && (10..=30).contains(&written), "{wiped} times wiped, {written} times written");
+    release.whole().await;
+    assert!(!controller.log().contains("cannot be looked after"), "{}", controller.log());
 }

@@ -292,6 +292,15 @@ async fn a_pod_that_lacks_the_reference_is_missed_and_one_that_waits_in_vain_is_
     let _controller = world.controller().await;
     let namespace = world.namespace("team", json!({"of": name})).await;
     world.put_rule(&name, json!({"namespaceSelector": {"matchLabels": {"of": name}}})).await;
+    // Two that lack it as they should.
+    let left_out = world.namespace("left-out", json!({"of": name, "pullcred.io/inject": "disabled"})).await;
+    world.put_pod(&left_out, "app", &[]).await;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.client.clone(), &namespace);
+    world.put_pod(&namespace, "left-out", &[]).await;
+    world.status(&name, |status| status.missed == Some(1)).await;
+    let label = json!({"metadata": {"labels": {"pullcred.io/inject": "disabled"}}});
+    pods.patch("left-out", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    world.status(&name, |status| status.missed == Some(0)).await;
     world.put_pod(&namespace, "missed", &[]).await;
     world.put_pod(&namespace, "waits", &[&name]).await;
     world.status(&name, |status| status.missed == Some(1)).await;
@@ -300,7 +309,6 @@ async fn a_pod_that_lacks_the_reference_is_missed_and_one_that_waits_in_vain_is_
     assert_eq!(event.regarding.unwrap().name.as_deref(), Some("waits"));
     assert!(event.note.unwrap().contains("kubectl create secret docker-registry"));
     // Its successor is told too.
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.client.clone(), &namespace);
     pods.delete("waits", &DeleteParams::default().grace_period(0)).await.unwrap();
     world.put_pod(&namespace, "successor", &[&name]).await;
     wait_for("the successor to be told", LIMIT, async || {
@@ -427,4 +435,24 @@ async fn a_rule_that_is_given_another_secret_name_takes_the_old_copies_away() {
     world.put_rule(&name, json!({"secretName": other})).await;
     world.copy(&namespace, &other, "one").await;
     world.no_copy(&namespace, &name).await;
+}
+
+#[tokio::test]
+async fn copies_of_the_secret_name_before_go_away_though_no_controller_saw_the_change() {
+    let world = World::new().await;
+    let (name, other) = (world.name("regcred"), world.name("other"));
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    let (namespace, kept) = (world.namespace("team", json!({})).await, world.namespace("kept", json!({})).await);
+    world.put_rule(&name, json!({})).await;
+    world.put_pod(&namespace, "app", &[&name, &other]).await;
+    world.put_pod(&kept, "app", &[&name]).await;
+    world.copy(&namespace, &name, "one").await;
+    world.copy(&kept, &name, "one").await;
+    drop(controller);
+    world.put_rule(&name, json!({"secretName": other})).await;
+    let _controller = world.controller().await;
+    world.copy(&namespace, &other, "one").await;
+    world.no_copy(&namespace, &name).await;
+    world.no_copy(&kept, &name).await;
 }

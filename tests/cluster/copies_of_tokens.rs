@@ -175,6 +175,14 @@ async fn a_token_that_holds_for_one_use_is_asked_for_at_most_once_a_minute() {
         world.copy(&namespace, &name, "one").await;
     }
     assert_eq!(calls(directory.path()), 1);
+    // The next need after that minute is one to ask for.
+    answers(directory.path(), "two", "0s");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(calls(directory.path()), 1, "nobody needs anything");
+    let namespace = world.namespace("team-3", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    world.copy(&namespace, &name, "two").await;
+    assert_eq!(calls(directory.path()), 2);
 }
 
 #[tokio::test]
@@ -201,7 +209,7 @@ async fn a_google_key_becomes_tokens_and_stays_where_it_is() {
     .await;
     let private = std::process::Command::new("openssl").args(["genpkey", "-algorithm", "RSA"]).output();
     let private = String::from_utf8(private.expect("`openssl` makes the keys of the tests").stdout).unwrap();
-    let key = json!({
+    let mut key = json!({
         "type": "service_account", "private_key_id": "id", "private_key": private,
         "client_email": "puller@project.iam.gserviceaccount.com",
         "token_uri": format!("http://127.0.0.1:{}/token", site.port),
@@ -223,4 +231,16 @@ async fn a_google_key_becomes_tokens_and_stays_where_it_is() {
         assert_eq!(copy.data.unwrap().len(), 1);
     }
     assert_eq!(site.requests().len(), 1);
+
+    // What somebody writes beside the key is no reason to ask for another token; another key is.
+    for turn in 0..3 {
+        let note = json!({"metadata": {"annotations": {"example.com/synced": turn.to_string()}}});
+        secrets.patch(&name, &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.requests().len(), 1);
+    key["private_key_id"] = "other".into();
+    let other = json!({"stringData": {"key.json": key.to_string()}});
+    secrets.patch(&name, &PatchParams::default(), &Patch::Merge(other)).await.unwrap();
+    wait_for("the other key to be asked with", LIMIT, async || (site.requests().len() == 2).then_some(())).await;
 }

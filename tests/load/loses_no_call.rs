@@ -176,13 +176,15 @@ async fn a_replica_that_is_killed_loses_no_more_than_what_was_in_flight_on_it() 
     let _alone = ALONE.lock().await;
     let mounted = Mounted::new();
     let rules = rule("secret", &["r.io"]);
-    let (mut killed, other) = (mounted.replica(&rules).await, mounted.replica(&rules).await);
+    let mut killed = mounted.replica(&rules).await;
+    let others = [mounted.replica(&rules).await, mounted.replica(&rules).await];
+    let others: Vec<u16> = others.iter().map(|replica| replica.port).collect();
     let api_server = mounted.api_server();
-    api_server.hears_of(&[killed.port, other.port]);
+    api_server.hears_of(&[&[killed.port], &others[..]].concat());
     let load = Load::start(&api_server);
     sleep(Duration::from_secs(1)).await;
     // It is no endpoint any more, but connections to it are in the pool.
-    api_server.hears_of(&[other.port]);
+    api_server.hears_of(&others);
     killed.signal("KILL");
     killed.ended(SOON).await;
     let gone = Instant::now();

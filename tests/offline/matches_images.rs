@@ -186,6 +186,7 @@ fn what_cannot_be_read_is_told_and_nothing_of_a_secret() {
     let folder = folder(&[
         ("bad.yaml", "kind: ClusterPullSecret"),
         ("bad.json", r#"{"auths":{"a.io":{"auth":"hush"}}}"#),
+        ("url.json", r#"{"auths":{"https://user:hush@a.io/x":{"auth":"?"}}}"#),
         ("opaque.json", r#"{"kind":"Secret","type":"Opaque","data":{}}"#),
         ("empty.json", r#"{"kind":"Secret","type":"kubernetes.io/dockercfg"}"#),
     ]);
@@ -202,6 +203,7 @@ fn what_cannot_be_read_is_told_and_nothing_of_a_secret() {
             &["--docker-config", "bad.json", "nginx"],
             "bad.json: the entry `a.io` has an `auth` that is not base64 of `user:password`; a Pod",
         ),
+        (&["--docker-config", "url.json", "nginx"], "url.json: the entry `https://***@a.io/x` has an `auth`"),
         (&["--docker-config", "opaque.json", "nginx"], "passes over a Secret of type `Opaque`"),
         (&["--docker-config", "empty.json", "nginx"], "the Secret has no `.dockercfg`"),
     ] {

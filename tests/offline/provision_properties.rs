@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use pullcred::provision::{Action, Due, Ledger, Needs, Observed, Place, PodFacts, RuleFacts, label_of};
+use pullcred::provision::{Action, Due, Ledger, Needs, Observed, Place, PodFacts, Refusal, RuleFacts, label_of};
 use pullcred::rules::{ClusterPullSecret, Labels, Mode, Rule};
 use serde_json::json;
 
@@ -441,9 +441,39 @@ fn a_place_under_way_is_left_alone_until_its_write_is_done() {
     world.happen(&Event::Material(0, 2));
     assert_eq!(world.ledger.next(Duration::ZERO), None);
     world.ledger.failed(&due.place, Duration::ZERO, Duration::from_secs(1));
+    // What failed was another content.
+    let again = world.ledger.next(Duration::ZERO).unwrap();
+    assert_eq!(again.copy.as_ref().unwrap().fingerprint, 2);
+    world.ledger.failed(&again.place, Duration::ZERO, Duration::from_secs(1));
     assert_eq!(world.ledger.next(Duration::ZERO), None);
-    let again = world.ledger.next(Duration::from_secs(1)).unwrap();
-    assert_eq!(again.copy.unwrap().fingerprint, 2);
+    assert_eq!(world.ledger.next(Duration::from_secs(1)), Some(again));
+}
+
+/// A quota, a right or somebody's webhook that is broken for an hour, and then mended.
+#[test]
+fn what_was_refused_for_long_is_written_half_a_minute_after_it_was_mended() {
+    let mut world = World::new();
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.happen(&Event::Material(0, 1));
+    let mut now = world.now;
+    let mut tries = 0;
+    while now < world.now + Duration::from_secs(3600) {
+        let due = world.ledger.next(now).unwrap();
+        tries += 1;
+        world.ledger.refused(&due.place, now, Refusal::Other("exceeded quota".to_owned()));
+        // Pods come and go meanwhile, and nobody asks the API again for each of them.
+        for pod in 1..3 {
+            world.happen(&Event::Pod(0, pod, Some((true, vec![0]))));
+            assert_eq!(world.ledger.next(now), None);
+            world.happen(&Event::Pod(0, pod, None));
+        }
+        let next = world.ledger.next_wake().unwrap();
+        assert!(next <= now + Duration::from_secs(30));
+        now = next;
+    }
+    assert_eq!(tries, 120);
 }
 
 #[test]

@@ -13,7 +13,7 @@ const WAIT_FOR_CREDENTIAL: Duration = Duration::from_millis(100);
 impl Controller {
     /// Begins the writes that are due, as many as may be.
     pub(super) fn write_what_is_due(&mut self) {
-        while self.writes < CONCURRENT {
+        while self.writes.len() < CONCURRENT {
             let now = self.now();
             if self.rate_permits > now {
                 return;
@@ -34,8 +34,7 @@ impl Controller {
                 return;
             }
             let client = self.setup.client.clone();
-            self.writes += 1;
-            self.tasks.spawn(async move {
+            self.writes.spawn(async move {
                 let outcome = copies::write(&client, &due, config.as_deref()).await;
                 Done::Wrote(due, outcome)
             });
@@ -86,7 +85,7 @@ impl Controller {
         match &known.origin {
             Origin::Plugin(plugin) => {
                 let (plugins, plugin) = (self.setup.plugins.clone(), plugin.clone());
-                self.tasks.spawn(async move {
+                self.asides.spawn(async move {
                     let answer = match plugins {
                         Some(plugins) => plugin::fetch(&plugins, &plugin, &patterns)
                             .await
@@ -101,7 +100,7 @@ impl Controller {
             Origin::Google { .. } => {
                 let Some(key) = key else { return };
                 let outside = self.setup.outside.clone();
-                self.tasks.spawn(async move {
+                self.asides.spawn(async move {
                     let answer = match key {
                         Ok(key) => google::fetch(&key, &patterns, asked, &outside)
                             .await
@@ -146,7 +145,7 @@ impl Controller {
                 continue;
             }
             let (client, secret, namespace) = (self.setup.client.clone(), name.clone(), namespace.clone());
-            self.tasks.spawn(async move {
+            self.asides.spawn(async move {
                 let namespace = is_source.then_some(namespace);
                 let may = async |verb| copies::may(&client, verb, namespace.as_deref(), &secret).await.ok();
                 let answer = async { Some(may("list").await? && may("watch").await?) }.await;
@@ -160,6 +159,13 @@ impl Controller {
         let now = self.now();
         match done {
             Done::Wrote(due, outcome) => self.wrote(&due, outcome, now),
+            Done::Permitted(names) => {
+                for name in names {
+                    if !self.names.contains_key(&name) {
+                        self.watch_copies(&name);
+                    }
+                }
+            }
             Done::May { secret, is_source, answer: Some(answer) } => {
                 // It may be watched again by now, or nobody's concern any more.
                 let copies = self.names.get_mut(&secret).filter(|_| !is_source);
@@ -197,7 +203,6 @@ impl Controller {
     }
 
     fn wrote(&mut self, due: &Due, outcome: Outcome, now: Duration) {
-        self.writes -= 1;
         self.is_stirred = true;
         let (place, writes) = (&due.place, &self.setup.series.writes);
         let (namespace, secret) = (&*place.namespace, &*place.secret);

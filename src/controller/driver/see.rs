@@ -74,6 +74,7 @@ impl Controller {
                 for name in gone {
                     self.remove_rule(&name);
                 }
+                self.tend_watches();
                 self.say_what_is_listed();
             }
             Change::Trouble(_) => {}
@@ -158,7 +159,10 @@ impl Controller {
             Change::ListBegins => self.ledger.list_begins(secret),
             Change::Put(object) => self.ledger.seen(&place(&object), object.observed()),
             Change::Gone(object) => self.ledger.gone(&place(&object), Some(&object.observed())),
-            Change::ListEnds => self.ledger.list_ends(secret),
+            Change::ListEnds => {
+                self.ledger.list_ends(secret);
+                self.tend_watches();
+            }
             Change::Trouble(Trouble::UnknownKind | Trouble::Broken(_)) => {}
             Change::Trouble(Trouble::Denied) => {
                 self.ledger.unwatched(secret);
@@ -179,9 +183,15 @@ impl Controller {
             }
             Change::Put(object) => {
                 source.is_named = true;
+                // What somebody writes beside the data is no reason to ask anybody for another credential.
+                let is_known = matches!(&source.found, Found::There(known) if known.holds_the_same(&object));
                 source.found = Found::There(Box::new(object));
+                if is_known {
+                    return;
+                }
             }
             Change::ListEnds if source.is_named => return,
+            Change::Gone(_) | Change::ListEnds if matches!(source.found, Found::Absent) => return,
             Change::Trouble(Trouble::UnknownKind | Trouble::Broken(_)) => return,
             Change::Gone(_) | Change::ListEnds => source.found = Found::Absent,
             Change::Trouble(Trouble::Denied) => {

@@ -25,7 +25,7 @@ const MOST_TASKS: usize = 256;
 impl Controller {
     pub(super) fn publish(&mut self, about: ObjectReference, news: News) {
         let recorder = self.recorder.clone();
-        self.tasks.spawn(async move {
+        self.asides.spawn(async move {
             report::publish(&recorder, &about, news).await;
             Done::Nothing
         });
@@ -59,7 +59,7 @@ impl Controller {
             let news = News::between(conditions(known.document.status.as_ref()), status.conditions.as_deref());
             let rules: Api<ClusterRule> = Api::all(self.setup.client.clone());
             let metadata = known.document.metadata.clone();
-            self.tasks.spawn(async move {
+            self.asides.spawn(async move {
                 let answer = report::write_status(rules, metadata, &status).await;
                 Done::Told(name, Box::new((status, answer)), news)
             });
@@ -91,7 +91,7 @@ impl Controller {
             let namespace = id.namespace.as_deref().unwrap_or_default();
             let rules: Api<TeamRule> = Api::namespaced(self.setup.client.clone(), namespace);
             let metadata = team.document.metadata.clone();
-            self.tasks.spawn(async move {
+            self.asides.spawn(async move {
                 let answer = report::write_status(rules, metadata, &status).await;
                 Done::ToldTeam(id, Box::new((status, answer)), news)
             });
@@ -252,7 +252,7 @@ impl Controller {
             if before.is_some_and(|before| waiting.iter().any(|(_, uid)| *uid == before)) {
                 continue;
             }
-            if told == PODS_TOLD || self.tasks.len() > MOST_TASKS {
+            if told == PODS_TOLD || self.asides.len() > MOST_TASKS {
                 self.is_stirred = true;
                 return;
             }

@@ -214,7 +214,7 @@ async fn ask(plugins: &Plugins, provider: &Provider, image: &str) -> Result<Answ
     let mut plugin = Running::start(&plugins.directory.join(&provider.name), provider)?;
     let (mut output, mut said) = (Vec::new(), Vec::new());
     let ended = timeout(plugins.time_limit, plugin.talk(request.as_bytes(), &mut output, &mut said)).await;
-    // Whatever is still there of it ends here.
+    // One that has not ended by itself ends here, with all that it has started.
     drop(plugin);
     let said = || Said(one_line(&without(&String::from_utf8_lossy(&said), &String::from_utf8_lossy(&output))));
     match ended {

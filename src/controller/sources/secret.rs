@@ -1,7 +1,7 @@
 //! The source `secretRef`: a Secret beside pullcred that holds a docker config.
 
 use crate::controller::objects::SourceSecret;
-use crate::image::{DockerConfig, ImagePattern, SecretType};
+use crate::image::{DockerConfig, ImagePattern, SecretType, shown_key};
 use crate::provision::SourceState;
 
 /// The entries of the Secret that can serve the images of a rule, or what is wrong. `name` and `namespace` say where the
@@ -34,7 +34,7 @@ pub(in crate::controller) fn read(
     }
     let slice = config.slice(patterns);
     if slice.is_empty() {
-        let keys: Vec<&str> = config.entries().map(|(key, _)| key).take(5).collect();
+        let keys: Vec<_> = config.entries().map(|(key, _)| shown_key(key)).take(5).collect();
         return Err(invalid(format!(
             "covers none of the rule's images: it holds credentials for {}; write the registry of `images` with \
              `--docker-server`.",
