@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -157,6 +157,26 @@ async fn plugins_that_hang_or_fail_or_never_stop_talking_are_ended_and_their_cop
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_does_not_hold_up_who_leads_next() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = plugin(directory.path());
+    let script = format!("#!/bin/sh\ncat >/dev/null\necho >>'{}/calls'\nsleep 600\n", directory.path().display());
+    fs::write(directory.path().join("example-provider"), script).unwrap();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut first = world.controller_with(&arguments).await.leading(LIMIT).await;
+    let second = world.controller_with(&arguments).await;
+    world.put_rule(&name, json!({"source": {"credentialProvider": {"name": "example-provider"}}})).await;
+    wait_for("the plugin to be asked", LIMIT, async || (calls(directory.path()) == 1).then_some(())).await;
+    first.signal("TERM");
+    let told = Instant::now();
+    let _second = second.leading(LIMIT).await;
+    assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
+    assert!(first.ended(LIMIT).await.success());
 }
 
 #[tokio::test]

@@ -8,16 +8,19 @@ use kube::{Api, ResourceExt};
 use tokio::sync::Semaphore;
 
 use crate::node::Node;
-use crate::pods;
+use crate::pods::{self, Fault};
 use crate::release::Release;
 use crate::ways::Way;
 
 /// In how many namespaces.
 const NAMESPACES: usize = 100;
 
-/// In how many of them a Pod may need a second try: where node, control plane and registry share two cores, now and then all of them wait
-/// for longer than the kubelet does before it looks (0.2 s). Such a Pod must still run by itself.
-const SECOND_TRIES: usize = 10;
+/// In how many of them a Pod may be looked at before its copy is there, and need a second try: where node, control plane and registry
+/// share two cores, all of them now and then wait for longer than the kubelet does before it looks.
+const LATE: usize = 2;
+
+/// In how many of them the kubelet may fail by itself.
+const OF_THE_KUBELET: usize = 15;
 
 /// How many at a time: two cores that are the whole cluster start no more at once. The Pods of `CronJob`s come with the minute: of them
 /// so many begin together.
@@ -55,7 +58,7 @@ async fn at_the_first_try_in_100_new_namespaces_and_not_without_pullcred() {
         way.end(&node, &namespace).await;
         pods::delete_all(&node, &namespace).await;
         node.leave(&namespace).await;
-        (way, age, result.map_err(|reason| format!("{way:?} in {namespace}: {reason}")))
+        (way, age, result.map_err(|fault| Fault { what: format!("{way:?} in {namespace}: {}", fault.what), ..fault }))
     });
     let results = join_all(tries).await;
 
@@ -67,10 +70,13 @@ async fn at_the_first_try_in_100_new_namespaces_and_not_without_pullcred() {
     let mut ages: Vec<i64> = results.iter().filter_map(|(_, age, _)| *age).collect();
     ages.sort_unstable();
     println!("seconds from namespace to Pod: {ages:?}");
-    let failures: Vec<&String> = results.iter().filter_map(|(.., result)| result.as_ref().err()).collect();
     assert_eq!(results.len(), NAMESPACES);
-    println!("not at the first try: {} of {NAMESPACES}: {failures:#?}", failures.len());
-    assert!(failures.len() <= SECOND_TRIES, "{} of {NAMESPACES} not at the first try", failures.len());
+    let faults = results.iter().filter_map(|(.., result)| result.as_ref().err());
+    let (of_the_kubelet, late): (Vec<&Fault>, Vec<&Fault>) = faults.partition(|fault| fault.is_of_the_kubelet);
+    println!("the kubelet failed though all was there: {} of {NAMESPACES}: {of_the_kubelet:#?}", of_the_kubelet.len());
+    println!("a copy came late: {} of {NAMESPACES}: {late:#?}", late.len());
+    assert!(late.len() <= LATE, "{} of {NAMESPACES} not at the first try", late.len());
+    assert!(of_the_kubelet.len() <= OF_THE_KUBELET, "is this node well?");
     release.absent().await;
 }
 

@@ -116,11 +116,9 @@ pub fn pod(spec: &Value) -> Value {
 }
 
 /// What runs until it is told to end: the program waits for a line of its standard input. As the first process of a container it
-/// hears no SIGTERM, hence the short grace. `Always`: the registry is asked each time, whatever the node has by now. No token: in a
-/// new namespace a busy kubelet now and then warns that it has not got one yet, which is not what is looked at here.
+/// hears no SIGTERM, hence the short grace. `Always`: the registry is asked each time, whatever the node has by now.
 pub fn serving(image: &str) -> Value {
     json!({
-        "automountServiceAccountToken": false,
         "terminationGracePeriodSeconds": 1,
         "containers": [{
             "name": "app", "image": image, "imagePullPolicy": "Always", "args": ["oracle"], "stdin": true,
