@@ -50,7 +50,7 @@ fn permitted_names_are_the_only_secrets_that_the_controller_has_rights_on() {
 #[test]
 fn sources_and_certificates_are_read_beside_pullcred_only() {
     let certificates = ["get list watch patch: pullcred-tls pullcred-ca", "create: ANY"];
-    let sources = ["get list watch: gcp-key"];
+    let sources = ["list watch: gcp-key"];
     let of = |values: Value, role: &str| secret_rights(&rendered(&values), "Role", role);
     assert_eq!(of(json!({}), "pullcred-controller"), certificates);
     assert_eq!(
@@ -70,8 +70,8 @@ fn sources_and_certificates_are_read_beside_pullcred_only() {
     }
     let named = json!({"certificates": {"tlsSecretName": "tls", "caSecretName": "ca"}});
     assert_eq!(of(named.clone(), "pullcred-controller")[0], "get list watch patch: tls ca");
-    assert_eq!(of(named, "pullcred-webhook"), ["get list watch: tls"]);
-    assert_eq!(of(json!({}), "pullcred-webhook"), ["get list watch: pullcred-tls"]);
+    assert_eq!(of(named, "pullcred-webhook"), ["list watch: tls"]);
+    assert_eq!(of(json!({}), "pullcred-webhook"), ["list watch: pullcred-tls"]);
 }
 
 #[test]
