@@ -132,6 +132,8 @@ fn names_fit_whatever_the_release_is_called() {
     let table = [
         ("pullcred",  json!({}),                                 "pullcred-webhook".to_owned()),
         ("any",       json!({}),                                 "any-pullcred-webhook".to_owned()),
+        ("my.pullcred", json!({}),                               "my-pullcred-webhook".to_owned()),
+        ("1.any",     json!({"fullnameOverride": "credentials"}), "credentials-webhook".to_owned()),
         (&*long,      json!({}),                                 format!("{}-pullcred-webhook", "r".repeat(43))),
         (&*with_word, json!({}),                                 format!("{with_word}-webhook")),
         ("any",       json!({"fullnameOverride": "credentials"}), "credentials-webhook".to_owned()),
@@ -146,8 +148,14 @@ fn names_fit_whatever_the_release_is_called() {
             ["ServiceAccount", "Service", "Deployment", "Pod"].contains(&object["kind"].as_str().unwrap())
         });
         assert!(limited.clone().all(|object| object["metadata"]["name"].as_str().unwrap().len() <= 63));
+        let services = objects.iter().filter(|object| object["kind"] == "Service");
+        for name in services.map(|object| object["metadata"]["name"].as_str().unwrap()) {
+            assert!(!name.contains('.') && name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+        }
         assert_eq!(limited.count(), 3 + 2 + 2 + 1);
     }
+    let message = render("1abc", NAMESPACE, &json!({})).unwrap_err();
+    assert!(message.contains("names of Services begin with a letter"), "{message}");
 }
 
 /// Role by role: who, where, which verbs, on what.
