@@ -1,9 +1,11 @@
 //! What the controller counts.
 
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::process::metrics::{Counters, label};
+use crate::provision::NOT_READY;
 
 label! {
     /// What became of a write.
@@ -94,13 +96,15 @@ pub struct Series {
     pub(super) conflicts: Gauge,
     /// Pods that a rule covers and that lack its reference, over all rules.
     pub(super) missed: Gauge,
+    /// Rules that are not ready, by the reason of their condition.
+    not_ready: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Series {
     /// Registers the series.
     pub fn register(registry: &mut Registry) -> Self {
         let series = Self::default();
-        let Self { leading, writes, fetches, copies, conflicts, missed } = series.clone();
+        let Self { leading, writes, fetches, copies, conflicts, missed, not_ready } = series.clone();
         registry.register("controller_leading", "Whether this process leads", leading);
         registry.register("controller_writes", "Writes of copies, by outcome", writes);
         registry.register(
@@ -111,6 +115,16 @@ impl Series {
         registry.register("controller_copies", "Copies that are there", copies);
         registry.register("controller_conflicts", "Secrets of others in the place of needed copies", conflicts);
         registry.register("controller_missed_pods", "Pods that a rule covers and that lack its reference", missed);
+        registry.register("controller_rules_not_ready", "Rules that are not ready, by reason", not_ready);
+        series.set_not_ready(&[]);
         series
+    }
+
+    /// Counts the rules that are not ready, each given by its reason. A reason that no rule has any more falls back to 0.
+    pub(super) fn set_not_ready(&self, reasons: &[String]) {
+        for reason in NOT_READY {
+            let count = reasons.iter().filter(|found| *found == reason).count();
+            self.not_ready.get_or_create(&[("reason", reason)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 }

@@ -19,7 +19,7 @@ pub use needs::{Needs, PodFacts, Want};
 pub use pace::{Pace, Rate, retry_after};
 pub use plan::{Action, Copy, Desired, Observed, Precondition, label_of, plan};
 pub use refresh::{Life, Refresh};
-pub use status::{Facts, SourceState, status, team_status};
+pub use status::{Facts, NOT_READY, SourceState, not_ready, status, team_status};
 
 use crate::rules::Rule;
 

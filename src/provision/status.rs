@@ -9,6 +9,13 @@ use crate::rules::{ClusterPullSecretStatus, Conflicts, Mode, PullSecretStatus, R
 /// The condition's type.
 const READY: &str = "Ready";
 
+/// The reasons of the condition of a rule that is not ready.
+pub const NOT_READY: [&str; 6] =
+    [PENDING, "SourceMissing", "SourceInvalid", "ProviderFailed", "NotPermitted", "WriteRefused"];
+
+/// That of a rule of which not everything is known yet.
+const PENDING: &str = "Pending";
+
 /// What a Shadow rule does.
 const ONLY_COUNTS: &str = "The rule decides and counts only.";
 
@@ -148,7 +155,7 @@ fn condition(facts: &Facts) -> (&'static str, &'static str, String) {
     match (&facts.not_permitted, &facts.source) {
         (_, SourceState::Unmanaged) => ("True", "Unmanaged", "Somebody else provides the Secrets.".to_owned()),
         (Some(words), _) => ("False", "NotPermitted", words.clone()),
-        (None, SourceState::Unknown) => ("Unknown", "Pending", "The source has not been read yet.".to_owned()),
+        (None, SourceState::Unknown) => ("Unknown", PENDING, "The source has not been read yet.".to_owned()),
         (None, SourceState::Missing(words)) => ("False", "SourceMissing", words.clone()),
         (None, SourceState::Invalid(words)) => ("False", "SourceInvalid", words.clone()),
         (None, SourceState::Failed(words)) => ("False", "ProviderFailed", words.clone()),
@@ -168,6 +175,12 @@ fn condition(facts: &Facts) -> (&'static str, &'static str, String) {
             }
         }
     }
+}
+
+/// Why a rule with these conditions is not ready, as one of [`NOT_READY`]. `None`: it is ready.
+pub fn not_ready(conditions: Option<&[Condition]>) -> Option<&str> {
+    let ready = conditions.unwrap_or_default().iter().find(|condition| condition.type_ == READY);
+    ready.map_or(Some(PENDING), |ready| (ready.status != "True").then_some(&ready.reason))
 }
 
 /// `a, b and 3 more namespaces`.
@@ -228,8 +241,11 @@ mod tests {
             (Facts { mode: Mode::Shadow, source: SourceState::Missing(words()), ..facts() }, ("True", "Shadow")),
         ] {
             let status = status(&facts, None, Timestamp::UNIX_EPOCH);
-            let condition = &status.conditions.unwrap()[0];
+            let condition = &status.conditions.as_ref().unwrap()[0];
             assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
+            let why = not_ready(status.conditions.as_deref());
+            assert_eq!(why, (expected.0 != "True").then_some(expected.1));
+            assert!(why.is_none_or(|why| NOT_READY.contains(&why)), "{why:?}");
         }
     }
 

@@ -57,6 +57,24 @@ fn the_entry_has_one_name_whatever_the_values_are() {
 }
 
 #[test]
+fn an_annotation_of_a_persons_own_counts_instead_of_the_charts() {
+    #[rustfmt::skip]
+    let table = [
+        (json!({}),                                        json!({"admissions.enforcer/disabled": "true"})),
+        (json!({"a.b/c": "d"}),                            json!({"admissions.enforcer/disabled": "true", "a.b/c": "d"})),
+        (json!({"admissions.enforcer/disabled": "false"}), json!({"admissions.enforcer/disabled": "false"})),
+    ];
+    for (annotations, wanted) in table {
+        let objects = rendered(&json!({"webhook": {"configurationAnnotations": annotations}}));
+        assert_eq!(
+            object(&objects, "MutatingWebhookConfiguration", "pullcred")["metadata"]["annotations"],
+            wanted,
+            "{annotations}"
+        );
+    }
+}
+
+#[test]
 fn its_own_namespace_is_never_shown_to_the_webhook() {
     #[rustfmt::skip]
     let table = [

@@ -57,7 +57,12 @@ async fn every_series_that_an_alert_names_is_there() {
     let mut pages = Vec::new();
     pages.push(webhook.admin("/metrics").await.unwrap().1);
     pages.push(controller.admin("/metrics").await.unwrap().1);
-    pages.push(calls_that_failed_open(&client).await);
+    for (policy, counted) in [
+        ("Ignore", "apiserver_admission_webhook_fail_open_count{"),
+        ("Fail", "apiserver_admission_webhook_rejection_count{"),
+    ] {
+        pages.push(calls_that_failed(&client, policy, counted).await);
+    }
     let pages = pages.join("\n");
     let series: Vec<&str> = pages.lines().filter(|line| !line.starts_with('#')).collect();
 
@@ -80,18 +85,18 @@ async fn every_series_that_an_alert_names_is_there() {
             }
         }
     }
-    assert!(count >= 13, "{count}");
+    assert!(count >= 18, "{count}");
 }
 
 /// What the API server counts when it cannot call a webhook of our name.
-async fn calls_that_failed_open(client: &Client) -> String {
-    let name = "fails-open";
+async fn calls_that_failed(client: &Client, policy: &str, counted: &str) -> String {
+    let name = &format!("on-failure-{}", policy.to_lowercase());
     namespace(client, name, json!({})).await;
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let configuration = serde_json::from_value(json!({
         "metadata": {"name": name},
         "webhooks": [{
-            "name": "inject.pullcred.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore",
+            "name": "inject.pullcred.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": policy,
             "clientConfig": {"url": "https://127.0.0.1:1/mutate"},
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
@@ -100,11 +105,12 @@ async fn calls_that_failed_open(client: &Client) -> String {
     configurations.create(&PostParams::default(), &configuration.unwrap()).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(client.clone(), name);
     let trial = serde_json::from_value(pod_of("trial", &["asia.gcr.io/app"])).unwrap();
-    let page = wait_for("a call that fails open", Duration::from_secs(30), async || {
+    let page = wait_for("a call that fails", Duration::from_secs(30), async || {
         // Its account may not be there yet.
         let _ = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &trial).await;
         let page = client.request_text(http::Request::get("/metrics").body(Vec::new()).unwrap()).await.unwrap();
-        page.contains("apiserver_admission_webhook_fail_open_count{name=\"inject.pullcred.io\"").then_some(page)
+        let mut lines = page.lines().filter(|line| line.starts_with(counted));
+        lines.any(|line| line.contains("name=\"inject.pullcred.io\"")).then_some(page)
     })
     .await;
     configurations.delete(name, &DeleteParams::default()).await.unwrap();
@@ -130,6 +136,37 @@ fn every_alert_has_a_runbook_and_a_summary() {
     }
     let headings = document.lines().filter_map(|line| line.strip_prefix("## ")).map(ToOwned::to_owned);
     assert_eq!(headings.collect::<BTreeSet<_>>(), names);
+}
+
+/// Later than any renewal, however short a life is: half of what is left then, and five days at most.
+#[test]
+fn a_certificate_that_ends_is_told_after_it_should_have_been_renewed() {
+    let threshold = |certificates: Value| {
+        let mut values = with_alerts();
+        values["certificates"] = certificates;
+        let alerts = alerts(&values);
+        let alert = alerts.iter().find(|alert| alert["alert"] == "PullcredCertificateExpires").unwrap();
+        alert["expr"].as_str().unwrap().rsplit_once("- time() < ").unwrap().1.parse::<u64>().unwrap()
+    };
+    let hour = 3600;
+    let managed = |leaf: &str| json!({"managed": {"leafLifetime": leaf}});
+    let of_cert_manager = |before: &str| json!({"mode": "certManager", "certManager": {"renewBefore": before}});
+    #[rustfmt::skip]
+    let table = [
+        (json!({}),                                      120 * hour),
+        (managed("720h"),                                120 * hour),
+        (managed("4000h"),                               120 * hour),
+        (managed("240h"),                                40 * hour),
+        (managed("6h"),                                  hour),
+        (managed("1h30m3.6s"),                           900),
+        (of_cert_manager("240h"),                        120 * hour),
+        (of_cert_manager("500h"),                        120 * hour),
+        (of_cert_manager("48h"),                         24 * hour),
+        (values_of("existing-secret")["certificates"].clone(), 120 * hour),
+    ];
+    for (certificates, seconds) in table {
+        assert_eq!(threshold(certificates.clone()), seconds, "{certificates}");
+    }
 }
 
 /// The controller alone knows about certificates of its own.

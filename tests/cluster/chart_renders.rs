@@ -50,7 +50,7 @@ fn permitted_names_are_the_only_secrets_that_the_controller_has_rights_on() {
 #[test]
 fn sources_and_certificates_are_read_beside_pullcred_only() {
     let certificates = ["get list watch patch: pullcred-tls pullcred-ca", "create: ANY"];
-    let sources = ["get list watch: gcp-key"];
+    let sources = ["list watch: gcp-key"];
     let of = |values: Value, role: &str| secret_rights(&rendered(&values), "Role", role);
     assert_eq!(of(json!({}), "pullcred-controller"), certificates);
     assert_eq!(
@@ -70,8 +70,8 @@ fn sources_and_certificates_are_read_beside_pullcred_only() {
     }
     let named = json!({"certificates": {"tlsSecretName": "tls", "caSecretName": "ca"}});
     assert_eq!(of(named.clone(), "pullcred-controller")[0], "get list watch patch: tls ca");
-    assert_eq!(of(named, "pullcred-webhook"), ["get list watch: tls"]);
-    assert_eq!(of(json!({}), "pullcred-webhook"), ["get list watch: pullcred-tls"]);
+    assert_eq!(of(named, "pullcred-webhook"), ["list watch: tls"]);
+    assert_eq!(of(json!({}), "pullcred-webhook"), ["list watch: pullcred-tls"]);
 }
 
 #[test]
@@ -132,6 +132,8 @@ fn names_fit_whatever_the_release_is_called() {
     let table = [
         ("pullcred",  json!({}),                                 "pullcred-webhook".to_owned()),
         ("any",       json!({}),                                 "any-pullcred-webhook".to_owned()),
+        ("my.pullcred", json!({}),                               "my-pullcred-webhook".to_owned()),
+        ("1.any",     json!({"fullnameOverride": "credentials"}), "credentials-webhook".to_owned()),
         (&*long,      json!({}),                                 format!("{}-pullcred-webhook", "r".repeat(43))),
         (&*with_word, json!({}),                                 format!("{with_word}-webhook")),
         ("any",       json!({"fullnameOverride": "credentials"}), "credentials-webhook".to_owned()),
@@ -146,8 +148,14 @@ fn names_fit_whatever_the_release_is_called() {
             ["ServiceAccount", "Service", "Deployment", "Pod"].contains(&object["kind"].as_str().unwrap())
         });
         assert!(limited.clone().all(|object| object["metadata"]["name"].as_str().unwrap().len() <= 63));
+        let services = objects.iter().filter(|object| object["kind"] == "Service");
+        for name in services.map(|object| object["metadata"]["name"].as_str().unwrap()) {
+            assert!(!name.contains('.') && name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+        }
         assert_eq!(limited.count(), 3 + 2 + 2 + 1);
     }
+    let message = render("1abc", NAMESPACE, &json!({})).unwrap_err();
+    assert!(message.contains("names of Services begin with a letter"), "{message}");
 }
 
 /// Role by role: who, where, which verbs, on what.

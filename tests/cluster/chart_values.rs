@@ -1,4 +1,4 @@
-//! The chart's values: each is documented, used and checked, and what is wrong with them stops the render with a sentence.
+//! The chart's values: each is documented, used, checked by the schema, and may be unset.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -53,103 +53,6 @@ fn all_leaves() -> BTreeSet<String> {
     let (schema, mut found) = (schema(), BTreeSet::new());
     leaves(&schema, &schema, "", &mut found);
     found
-}
-
-#[test]
-fn what_the_values_get_wrong_is_told_with_the_key() {
-    let name_of_254 = "a".repeat(254);
-    let pem = |label: &str| format!("-----BEGIN {label}-----\nYQ==\n-----END {label}-----\n");
-    let rule = |change: Value| {
-        let mut rule = json!({"name": "regcred", "images": ["asia.gcr.io"]});
-        json_patch::merge(&mut rule, &change);
-        json!({"pullSecrets": [rule]})
-    };
-    #[rustfmt::skip]
-    let table = [
-        // Typing errors name the key.
-        (json!({"rbca": {}}),                                                "rbca"),
-        (json!({"rbac": {"secretName": ["regcred"]}}),                       "secretName"),
-        (json!({"image": {"tagg": "1"}}),                                    "tagg"),
-        (json!({"webhook": {"replica": 3}}),                                 "replica"),
-        (json!({"webhook": {"service": {"ipFamily": []}}}),                  "ipFamily"),
-        (json!({"webhook": {"namespaceSelector": {"matchLabel": {}}}}),      "matchLabel"),
-        (json!({"webhook": {"affinity": {"podAntiAfinity": {}}}}),           "podAntiAfinity"),
-        (json!({"webhook": {"resources": {"limit": {}}}}),                   "limit"),
-        (json!({"controller": {"credentialProviders": {"bindir": "/"}}}),    "bindir"),
-        (json!({"metrics": {"serviceMonitor": {"enable": true}}}),           "enable"),
-        (json!({"certificates": {"certManager": {"issuer": {}}}}),           "issuer"),
-        (json!({"networkPolicy": {"apiServerCidrs": []}}),                   "apiServerCidrs"),
-        (json!({"imagePullSecrets": [{"nam": "x"}]}),                        "nam"),
-        (rule(json!({"image": ["asia.gcr.io"]})),                            "image"),
-        (rule(json!({"source": {"secret": {"name": "x"}}})),                 "secret"),
-        (rule(json!({"namespaceSelector": {"matchLabel": {}}})),             "matchLabel"),
-        // Wrong kinds of values, and values that cannot be.
-        (json!({"rbac": {"secretNames": "regcred"}}),                        "secretNames"),
-        (json!({"rbac": {"secretNames": [7]}}),                              "secretNames"),
-        (json!({"rbac": {"secretNames": [""]}}),                             "secretNames"),
-        (json!({"rbac": {"secretNames": ["*"]}}),                            "secretNames"),
-        (json!({"rbac": {"secretNames": ["Regcred"]}}),                      "secretNames"),
-        (json!({"rbac": {"secretNames": [name_of_254]}}),                    "secretNames"),
-        (json!({"rbac": {"secretNames": ["a", "a"]}}),                       "secretNames"),
-        (json!({"rbac": {"secretNames": ["a\"] || true || x in [\""]}}),     "secretNames"),
-        (json!({"rbac": {"sourceNames": ["-"]}}),                            "sourceNames"),
-        (json!({"rbac": {"copyMetadata": ["it's"]}}),                        "copyMetadata"),
-        (json!({"certificates": {"mode": "manged"}}),                        "mode"),
-        (json!({"certificates": {"tlsSecretName": ""}}),                     "tlsSecretName"),
-        (json!({"certificates": {"managed": {"leafLifetime": "30d"}}}),      "leafLifetime"),
-        (json!({"certificates": {"caBundle": pem("RSA PRIVATE KEY")}}),      "caBundle"),
-        (json!({"certificates": {"certManager": {"issuerRef": {"kind": "Issuer"}}}}), "issuerRef"),
-        (json!({"fullnameOverride": "a".repeat(53)}),                        "fullnameOverride"),
-        (json!({"webhook": {"failurePolicy": "fail"}}),                      "failurePolicy"),
-        (json!({"webhook": {"timeoutSeconds": 31}}),                         "timeoutSeconds"),
-        (json!({"webhook": {"replicas": 0}}),                                "replicas"),
-        (json!({"webhook": {"replicas": "3"}}),                              "replicas"),
-        (json!({"webhook": {"port": 443}}),                                  "port"),
-        (json!({"webhook": {"excludedNamespaces": ["Kube-System"]}}),        "excludedNamespaces"),
-        (json!({"webhook": {"service": {"ipFamilyPolicy": "Dual"}}}),        "ipFamilyPolicy"),
-        (json!({"controller": {"leaseDuration": 10}}),                       "leaseDuration"),
-        (json!({"controller": {"caFile": "ca.crt"}}),                        "caFile"),
-        (json!({"image": {"digest": "sha256:short"}}),                       "digest"),
-        (json!({"image": {"repository": "https://ghcr.io/pullcred"}}),       "repository"),
-        (json!({"networkPolicy": {"apiServerCIDRs": ["10.0.0.1"]}}),         "apiServerCIDRs"),
-        (json!({"test": {"namespace": ""}}),                                 "namespace"),
-        (rule(json!({"images": []})),                                        "images"),
-        (rule(json!({"name": null})),                                        "name"),
-        (rule(json!({"mode": "shadow"})),                                    "mode"),
-        (rule(json!({"source": {}})),                                        "source"),
-        (rule(json!({"source": {"unmanaged": {}, "secretRef": {"name": "x"}}})), "source"),
-        // Contradictions say what to do.
-        (json!({"rbac": {"secretNames": ["pullcred-ca"]}}),                  "pullcred-ca is the Secret of a certificate"),
-        (json!({"rbac": {"sourceNames": ["pullcred-tls"]}}),                 "pullcred-tls is the Secret of a certificate"),
-        (rule(json!({"name": "pullcred-tls"})),                              "pullcred-tls is the Secret of a certificate"),
-        (rule(json!({"namespaceSelector": {}, "source": {"secretRef": {"name": "pullcred-ca"}}})), "pullcred-ca is the Secret of a certificate"),
-        (json!({"certificates": {"caSecretName": "pullcred-tls"}}),          "name two Secrets"),
-        (json!({"certificates": {"mode": "existingSecret"}}),                "needs caBundle"),
-        (json!({"certificates": {"caBundle": pem("CERTIFICATE")}}),          "caBundle is for mode existingSecret"),
-        (json!({"certificates": {"certManager": {"issuerRef": {"name": "x"}}}}), "issuerRef is for mode certManager"),
-        (json!({"pullSecrets": [{"name": "a", "images": ["a.io"]}, {"name": "a", "images": ["b.io"]}]}), "two rules are called a"),
-        (rule(json!({"mode": "Shadow"})),                                    "namespaceSelector, which decides who can read the credential"),
-        (rule(json!({"namespaceSelector": {}, "source": {"credentialProvider": {"name": "ecr"}}})), "credential provider ecr is not in"),
-        (json!({"webhook": {"failurePolicy": "Fail", "replicas": 1}}),       "Set replicas to 2 or more"),
-        (json!({"webhook": {"failurePolicy": "Fail", "podDisruptionBudget": false}}), "Set podDisruptionBudget to true"),
-        (json!({"webhook": {"failurePolicy": "Fail", "excludedNamespaces": ["kube-system", "kube-public"]}}), "put kube-node-lease back"),
-        (json!({"webhook": {"failurePolicy": "Fail", "excludedNamespaces": []}}), "put kube-system back"),
-        (json!({"webhook": {"hostNetwork": true}}),                          "port 10250 is taken on every node"),
-        (json!({"webhook": {"port": 8080}}),                                 "port and adminPort are the same"),
-        (json!({"webhook": {"service": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}}}), "SingleStack takes one"),
-        (json!({"controller": {"credentialProviders": {"binDir": "/opt"}}}), "needs both config and binDir"),
-        (json!({"controller": {"credentialProviders": {"config": {"kind": "x"}}}}), "needs both config and binDir"),
-        (json!({"networkPolicy": {"enabled": false, "apiServerCIDRs": ["10.0.0.0/8"]}}), "does nothing while enabled is false"),
-        (json!({"labels": {"app.kubernetes.io/name": "x"}}),                 "is a label that the chart sets itself"),
-        (json!({"webhook": {"podLabels": {"app.kubernetes.io/component": "x"}}}), "is a label that the chart sets itself"),
-        (json!({"labels": {"team": "a"}, "controller": {"podLabels": {"team": "b"}}}), "team is in labels too"),
-    ];
-    for (values, words) in table {
-        match render(RELEASE, NAMESPACE, &values) {
-            Ok(_) => panic!("{values} is rendered"),
-            Err(message) => assert!(message.contains(words), "{values}: {message}"),
-        }
-    }
 }
 
 /// A field that the schema lets pass without looking would be a typing error that nobody is told.
@@ -216,6 +119,28 @@ fn rules_among_the_values_have_the_fields_of_their_definition() {
     let crd = serde_json::to_value(crd).unwrap();
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut theirs = strict(spec, spec);
+    // What a rule of CEL says there: the patterns are those, the rest is asked of the table above.
+    for field in ["/properties/images/items", "/properties/reclaimAfter"] {
+        let rules = spec.pointer(field).unwrap()["x-kubernetes-validations"].as_array().unwrap();
+        let mut patterns = Vec::new();
+        for rule in rules {
+            let parts: Vec<&str> = rule["rule"].as_str().unwrap().split("self.matches('").collect();
+            for (before, after) in parts.iter().zip(&parts[1..]) {
+                let pattern = json!({"pattern": after.split("')").next().unwrap().replace(r"\\", r"\")});
+                patterns.push(if before.ends_with('!') { json!({"not": pattern}) } else { pattern });
+            }
+        }
+        assert_eq!(ours.pointer_mut(field).unwrap().as_object_mut().unwrap().remove("allOf"), Some(json!(patterns)));
+    }
+    let selector = ours.pointer_mut("/properties/namespaceSelector/properties").unwrap();
+    for key in ["if", "then", "else"] {
+        selector["matchExpressions"]["items"].as_object_mut().unwrap().remove(key).unwrap();
+    }
+    let key = selector["matchExpressions"]["items"]["properties"]["key"]["pattern"].as_str().unwrap().to_owned();
+    let labels = selector["matchLabels"].as_object_mut().unwrap();
+    let of_keys = labels.remove("patternProperties").unwrap();
+    let value = labels.insert("additionalProperties".to_owned(), of_keys[&key].clone());
+    assert_eq!((of_keys.as_object().unwrap().len(), value), (1, Some(json!(false))));
     // A name is added; the selector may be left out of the short form; "exactly one of" is a rule of CEL there.
     ours["properties"].as_object_mut().unwrap().remove("name").unwrap();
     assert_eq!(ours["required"], json!(["name", "images"]));
@@ -269,7 +194,7 @@ fn every_value_is_used() {
     put("rbac.copyMetadata", &json!({}), json!(["example.com/other"]));
     put("certificates.mode", &json!({}), json!("certManager"));
     put("certificates.certManager.issuerRef", &cert_manager, json!({"name": "other"}));
-    put("certificates.certManager.duration", &cert_manager, json!("1h"));
+    put("certificates.certManager.duration", &cert_manager, json!("1000h"));
     put("certificates.certManager.renewBefore", &cert_manager, json!("1h"));
     put("certificates.caBundle", &person, json!(bundle("Yg==")));
     put("webhook.hostNetwork", &json!({"webhook": {"port": 9443}}), json!(true));
@@ -298,6 +223,30 @@ fn every_value_is_used() {
     }
 }
 
+/// `null` unsets a value: then it is as it is by default, or the key is named.
+#[test]
+fn a_value_that_is_unset_is_the_default_or_told_with_the_key() {
+    let objects = render(RELEASE, NAMESPACE, &json!({})).unwrap();
+    let mut paths = all_leaves();
+    for leaf in all_leaves() {
+        paths.extend(leaf.match_indices('.').map(|(at, _)| leaf[..at].to_owned()));
+    }
+    for path in paths {
+        match render(RELEASE, NAMESPACE, &path.rsplit('.').fold(Value::Null, |value, key| json!({key: value}))) {
+            Ok(rendered) => {
+                let differ: Vec<_> = objects.iter().filter(|object| !rendered.contains(object)).collect();
+                // Not to be excluded is what was asked for, and so are Pods without requests.
+                let may = ["webhook.excludedNamespaces", "webhook.resources", "controller.resources"].contains(&&*path);
+                assert!(differ.is_empty() || may, "{path}: {differ:#?}");
+            }
+            Err(message) => {
+                let key = path.rsplit('.').next().unwrap();
+                assert!(message.contains(&format!("missing property '{key}'")), "{path}: {message}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_same_values_render_the_same_bytes() {
     let chart = chart();
@@ -311,12 +260,13 @@ fn the_same_values_render_the_same_bytes() {
 #[test]
 fn the_notes_say_what_there_is_and_what_is_risky() {
     let chart = chart();
-    let notes = |values: &Value| {
-        let arguments = ["install", "--dry-run=client", "--namespace", NAMESPACE, RELEASE, chart.to_str().unwrap()];
+    let notes_in = |namespace: &str, values: &Value| {
+        let arguments = ["install", "--dry-run=client", "--namespace", namespace, RELEASE, chart.to_str().unwrap()];
         let output = helm(&arguments, values);
         let text = String::from_utf8(output.stdout).unwrap();
         text.split_once("NOTES:").unwrap_or_else(|| panic!("{values}")).1.to_owned()
     };
+    let notes = |values: &Value| notes_in(NAMESPACE, values);
     let rule = |selector: Value| json!({"pullSecrets": [{"name": "r", "images": ["*.a.io/team"], "namespaceSelector": selector}]});
     let some = json!({"matchLabels": {"a": "b"}});
     #[rustfmt::skip]
@@ -325,14 +275,18 @@ fn the_notes_say_what_there_is_and_what_is_risky() {
         (rule(json!({})),                                          "Rule r serves every namespace"),
         (rule(json!({})),                                          "kubectl run pullcred-trial --namespace default --image=any.a.io/team "),
         (rule(json!({})),                                          "create secret docker-registry r "),
+        (values_of("rules"),                                       "create secret generic gcp-key --from-file=key.json="),
         (rule(some.clone()),                                       "make a rule that serves every namespace"),
         (json!({"webhook": {"failurePolicy": "Fail"}}),            "failurePolicy is Fail"),
         (json!({"webhook": {"replicas": 1}}),                      "One replica of the webhook"),
         (json!({"webhook": {"podDisruptionBudget": false}}),       "No PodDisruptionBudget"),
         (json!({"controller": {"replicas": 1}}),                   "One replica of the controller"),
         (json!({"webhook": {"excludedNamespaces": ["kube-system", "kube-public"]}}), "Pods of kube-node-lease go through"),
-        (json!({"webhook": {"hostNetwork": true, "port": 9443}}),  "port 9443 there is open"),
+        (json!({"webhook": {"hostNetwork": true, "port": 9443}}),  "ports 9443 and 8080 (probes and metrics) there are open"),
         (json!({"networkPolicy": {"enabled": false}}),             "No NetworkPolicies"),
+        (json!({"metrics": {"prometheusRule": {"enabled": true}}}), "service=\"pullcred-metrics\""),
+        (json!({"test": {"namespace": "kube-system"}}),            "Pods of namespace kube-system are not shown"),
+        (json!({"webhook": {"namespaceSelector": {"matchLabels": {"a": "b"}}}}), "unless webhook.namespaceSelector selects namespace default"),
         (json!({"rbac": {"copyMetadata": ["a.b/c"]}}),             "makes another controller fill Secrets"),
     ];
     for (values, words) in &table {
@@ -340,6 +294,10 @@ fn the_notes_say_what_there_is_and_what_is_risky() {
         assert!(text.contains(words), "{values}: {text}");
         assert!(text.contains("kubectl apply --server-side --force-conflicts"), "{text}");
         assert!(text.contains("kubectl delete mutatingwebhookconfiguration pullcred"), "{text}");
+    }
+    let text = notes_in("default", &rule(json!({})));
+    for words in ["Pods of namespace default are not shown", "kubectl run pullcred-trial --namespace NAMESPACE "] {
+        assert!(text.contains(words), "{text}");
     }
     let quiet = notes(&rule(some));
     assert!(!quiet.contains("To consider"), "{quiet}");

@@ -244,6 +244,9 @@ fn priority_classes_of_the_system_come_with_their_quota() {
             .find(|object| object["kind"] == "ResourceQuota")
             .map(|quota| quota["spec"]["scopeSelector"]["matchExpressions"][0]["values"].clone())
     };
+    let most = rendered(&json!({"webhook": {"priorityClassName": "system-cluster-critical"}}));
+    // A hundred of each and one more during an update, and as many that are still ending.
+    assert!(object(&most, "ResourceQuota", "pullcred-critical-pods")["spec"]["hard"]["pods"] == "1000");
     assert_eq!(quota("", ""), None);
     assert_eq!(quota("important", ""), None);
     assert_eq!(quota("system-cluster-critical", ""), Some(json!(["system-cluster-critical"])));

@@ -75,7 +75,11 @@ async fn a_patched_service_account_is_enough() {
 async fn a_changed_source_reaches_every_copy_in_place_and_a_lost_one_leaves_the_last() {
     let world = World::new().await;
     let name = world.name("regcred");
-    let _controller = world.controller().await;
+    let controller = world.controller().await;
+    let not_ready = async |reason: &str, count: usize| {
+        let line = format!("pullcred_controller_rules_not_ready{{reason=\"{reason}\"}} {count}");
+        wait_for(&line, LIMIT, async || controller.admin("/metrics").await?.1.contains(&line).then_some(())).await;
+    };
     world.put_source(&name, REGISTRY, "one").await;
     world.put_rule(&name, json!({})).await;
     let mut copies = Vec::new();
@@ -94,6 +98,7 @@ async fn a_changed_source_reaches_every_copy_in_place_and_a_lost_one_leaves_the_
     let status = world.reason(&name, "SourceMissing").await;
     assert!(message_of(&status).contains("kubectl create secret docker-registry"), "{}", message_of(&status));
     assert_eq!(status.namespaces, Some(5));
+    not_ready("SourceMissing", 1).await;
     let namespace = world.namespace("late", json!({})).await;
     // What was good last goes to new namespaces too.
     world.put_pod(&namespace, "app", &[&name]).await;
@@ -102,8 +107,11 @@ async fn a_changed_source_reaches_every_copy_in_place_and_a_lost_one_leaves_the_
     let status = world.reason(&name, "SourceInvalid").await;
     assert!(message_of(&status).contains("elsewhere.example"), "{}", message_of(&status));
     world.copy(&copies[0].0, &name, "two").await;
+    not_ready("SourceMissing", 0).await;
+    not_ready("SourceInvalid", 1).await;
     world.put_source(&name, REGISTRY, "four").await;
     world.reason(&name, "Provided").await;
+    not_ready("SourceInvalid", 0).await;
     for (namespace, uid) in &copies {
         assert_eq!(world.copy(namespace, &name, "four").await.uid(), *uid);
     }

@@ -28,6 +28,7 @@ mod chart_certificates;
 mod chart_installs;
 mod chart_metrics;
 mod chart_network;
+mod chart_refuses;
 mod chart_renders;
 mod chart_values;
 mod chart_workloads;

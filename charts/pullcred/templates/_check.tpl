@@ -24,6 +24,38 @@
 {{- fail (printf "certificates: certManager.issuerRef is for mode certManager, and the mode is %s: change one of them" $mode) -}}
 {{- end -}}
 
+{{/* What the controller refuses at its start: the bounds of src/cli/controller.rs. */}}
+{{- if eq $mode "managed" -}}
+{{- $managed := .Values.certificates.managed -}}
+{{- $authority := include "pullcred.milliseconds" $managed.caLifetime | int64 -}}
+{{- $leaf := include "pullcred.milliseconds" $managed.leafLifetime | int64 -}}
+{{- $soak := include "pullcred.milliseconds" $managed.soak | int64 -}}
+{{- if lt $soak 1000 -}}
+{{- fail (printf "certificates: managed.soak %s is shorter than 1 s: choose a longer one, such as 10m" $managed.soak) -}}
+{{- end -}}
+{{- if lt $leaf (mul $soak 3) -}}
+{{- fail (printf "certificates: managed.leafLifetime %s is shorter than three times soak %s, and its renewal, in the last third of its life, may have to wait that long: raise it" $managed.leafLifetime $managed.soak) -}}
+{{- end -}}
+{{- if lt $authority (mul $leaf 2) -}}
+{{- fail (printf "certificates: managed.caLifetime %s is shorter than twice leafLifetime %s, and what signs must outlive what it signs: raise it" $managed.caLifetime $managed.leafLifetime) -}}
+{{- end -}}
+{{- if gt $authority 3153600000000 -}}
+{{- fail (printf "certificates: managed.caLifetime %s is longer than 100 years: choose 876000h or less" $managed.caLifetime) -}}
+{{- end -}}
+{{- end -}}
+{{- $lease := .Values.controller.leaseDuration -}}
+{{- if lt (include "pullcred.milliseconds" $lease | int64) 2000 -}}
+{{- fail (printf "controller: leaseDuration %s is shorter than 2 s: choose a longer one, such as 10s" $lease) -}}
+{{- end -}}
+{{- $certManager := .Values.certificates.certManager -}}
+{{- if and (eq $mode "certManager") (ge (include "pullcred.milliseconds" $certManager.renewBefore | int64) (include "pullcred.milliseconds" $certManager.duration | int64)) -}}
+{{- fail (printf "certificates: certManager.renewBefore %s is not shorter than duration %s, and cert-manager refuses that: lower it" $certManager.renewBefore $certManager.duration) -}}
+{{- end -}}
+
+{{- if not (regexMatch "^[a-z]" (include "pullcred.name" .)) -}}
+{{- fail (printf "the release is called %s, and names of Services begin with a letter: choose another name, or set fullnameOverride" .Release.Name) -}}
+{{- end -}}
+
 {{- $names := list -}}
 {{- range $index, $rule := .Values.pullSecrets -}}
 {{- if has $rule.name $names -}}
@@ -32,6 +64,12 @@
 {{- $names = append $names $rule.name -}}
 {{- if and (omit $rule "name" "images") (not (hasKey $rule "namespaceSelector")) -}}
 {{- fail (printf "pullSecrets: %s has more than a name and images and no namespaceSelector, which decides who can read the credential: write it ({} is every namespace)" $rule.name) -}}
+{{- end -}}
+{{- $source := default dict $rule.source -}}
+{{- range $rule.images -}}
+{{- if and (contains "*" .) (or $source.credentialProvider $source.googleServiceAccountKey) -}}
+{{- fail (printf "pullSecrets: %s has the image %s, and its source asks for the credential of one registry: name each registry in full, without *" $rule.name .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -49,8 +87,10 @@
 {{- end -}}
 {{- end -}}
 
-{{- if and .Values.webhook.hostNetwork (has (int .Values.webhook.port) (list 10250 10255 10256)) -}}
-{{- fail (printf "webhook: with hostNetwork port %d is taken on every node (kubelet, kube-proxy): choose another port, and let the API server reach it" (int .Values.webhook.port)) -}}
+{{- range $key, $port := dict "port" (int .Values.webhook.port) "adminPort" (int .Values.webhook.adminPort) -}}
+{{- if and $.Values.webhook.hostNetwork (has $port (list 10248 10249 10250 10255 10256)) -}}
+{{- fail (printf "webhook: with hostNetwork port %d is taken on every node (kubelet, kube-proxy): choose another %s%s" $port $key (eq $key "port" | ternary ", and let the API server reach it" "")) -}}
+{{- end -}}
 {{- end -}}
 {{- if eq (int .Values.webhook.port) (int .Values.webhook.adminPort) -}}
 {{- fail "webhook: port and adminPort are the same: choose two" -}}
@@ -75,8 +115,13 @@
 {{- end -}}
 {{- end -}}
 
-{{- if and .Values.networkPolicy.apiServerCIDRs (not .Values.networkPolicy.enabled) -}}
-{{- fail "networkPolicy: apiServerCIDRs does nothing while enabled is false: change one of them" -}}
+{{- range list "apiServerCIDRs" "metricsFrom" "controllerEgress" -}}
+{{- if and (get $.Values.networkPolicy .) (not $.Values.networkPolicy.enabled) -}}
+{{- fail (printf "networkPolicy: %s does nothing while enabled is false: change one of them" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.apiServerCIDRs .Values.webhook.hostNetwork -}}
+{{- fail "networkPolicy: apiServerCIDRs does nothing while webhook.hostNetwork is true, for NetworkPolicies do not count there: remove it, and keep others away by a firewall" -}}
 {{- end -}}
 {{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" -}}
 {{- range $value, $labels := dict "labels" .Values.labels "webhook.podLabels" .Values.webhook.podLabels "controller.podLabels" .Values.controller.podLabels "metrics.serviceMonitor.labels" .Values.metrics.serviceMonitor.labels "metrics.prometheusRule.labels" .Values.metrics.prometheusRule.labels -}}
@@ -84,7 +129,7 @@
 {{- if has $key $own -}}
 {{- fail (printf "%s: %s is a label that the chart sets itself: remove it" $value $key) -}}
 {{- end -}}
-{{- if and (ne $value "labels") (hasKey $.Values.labels $key) -}}
+{{- if and (ne $value "labels") (hasKey (default dict $.Values.labels) $key) -}}
 {{- fail (printf "%s: %s is in labels too: write it in one place" $value $key) -}}
 {{- end -}}
 {{- end -}}

@@ -35,10 +35,10 @@ spec:
     metadata:
       labels: {{- include "pullcred.selector" .root | nindent 8 }}
         app.kubernetes.io/component: {{ .component }}
-        {{- with merge (dict) .root.Values.labels $values.podLabels }}
+        {{- with merge (dict) (default dict .root.Values.labels) (default dict $values.podLabels) }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- with merge (dict) .annotations $values.podAnnotations }}
+      {{- with merge (dict) .annotations (default dict $values.podAnnotations) }}
       annotations: {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:

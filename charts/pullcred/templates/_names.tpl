@@ -1,11 +1,12 @@
-{{/* The longest suffix is `-controller`, and some names may have 63 characters. */}}
+{{/* The longest suffix is `-controller`, and some names may have 63 characters, and no dot, which a release's name may. */}}
 {{- define "pullcred.name" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
-{{- else if contains "pullcred" .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else if contains "pullcred" $release -}}
+{{- $release | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-pullcred" (.Release.Name | trunc 43 | trimSuffix "-") -}}
+{{- printf "%s-pullcred" ($release | trunc 43 | trimSuffix "-") -}}
 {{- end -}}
 {{- end -}}
 
@@ -28,7 +29,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{/* `global.imageRegistry` takes the place of the registry in `image.repository`; a first part without dot or colon is none. */}}
 {{- define "pullcred.image" -}}
 {{- $repository := .Values.image.repository -}}
-{{- with .Values.global.imageRegistry -}}
+{{- with (default dict .Values.global).imageRegistry -}}
 {{- $parts := splitList "/" $repository -}}
 {{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) -}}
 {{- $parts = rest $parts -}}
@@ -42,6 +43,26 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 {{- end -}}
 
+{{/* A value that somebody unsets (`null`) is as it is by default, or the schema refuses that. */}}
+{{- define "pullcred.testNamespace" -}}
+{{- (default dict .Values.test).namespace | default "default" -}}
+{{- end -}}
+
+{{/* Whether Pods of `test.namespace` are shown to the webhook, as far as names say: empty if not. */}}
+{{- define "pullcred.testIsShown" -}}
+{{- if not (has (include "pullcred.testNamespace" .) (prepend (default list .Values.webhook.excludedNamespaces) .Release.Namespace)) }}yes{{ end -}}
+{{- end -}}
+
+{{/* How many milliseconds a duration is, which the schema has looked at. */}}
+{{- define "pullcred.milliseconds" -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9.]+[hms]" . -1 -}}
+{{- $unit := substr (int (sub (len .) 1)) (len .) . -}}
+{{- $sum = addf $sum (mulf (trimSuffix $unit .) (get (dict "h" 3600000 "m" 60000 "s" 1000) $unit)) -}}
+{{- end -}}
+{{- int64 $sum -}}
+{{- end -}}
+
 {{/* The names that copies may have, as JSON. A rule that nobody fills (`unmanaged`) has none. */}}
 {{- define "pullcred.secretNames" -}}
 {{- $names := list -}}
@@ -50,7 +71,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- $names = append $names (default .name .secretName) -}}
 {{- end -}}
 {{- end -}}
-{{- concat $names .Values.rbac.secretNames | uniq | toJson -}}
+{{- concat $names (default list .Values.rbac.secretNames) | uniq | toJson -}}
 {{- end -}}
 
 {{/* The Secrets beside pullcred that are sources and not named like a copy, as JSON. */}}
@@ -63,7 +84,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 {{- $copies := include "pullcred.secretNames" . | fromJsonArray -}}
 {{- $sources := list -}}
-{{- range concat $names .Values.rbac.sourceNames | uniq -}}
+{{- range concat $names (default list .Values.rbac.sourceNames) | uniq -}}
 {{- if not (has . $copies) }}{{ $sources = append $sources . }}{{ end -}}
 {{- end -}}
 {{- toJson $sources -}}

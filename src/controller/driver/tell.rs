@@ -5,7 +5,7 @@ use super::{
     ObjectReference, Place, PullSecretStatus, RuleId, SourceState, Timestamp, Watched, report, status, whole_seconds,
 };
 use crate::controller::objects::{ClusterRule, TeamRule};
-use crate::provision::team_status;
+use crate::provision::{not_ready, team_status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource};
 
@@ -43,9 +43,12 @@ impl Controller {
         let (mut copies, mut conflicts) = (0, 0);
         let mut in_vain: HashMap<Place, Arc<str>> = HashMap::new();
         let names: Vec<Name> = self.rules.keys().cloned().collect();
-        let mut missed = self.tell_teams(now, wall);
+        let mut reasons = Vec::new();
+        let mut missed = self.tell_teams(now, wall, &mut reasons);
         for name in names {
-            let Some(status) = self.status_of(&name, wall, &mut in_vain) else { continue };
+            let status = self.status_of(&name, wall, &mut in_vain);
+            reasons.extend(not_ready(conditions(status.as_ref())).map(str::to_owned));
+            let Some(status) = status else { continue };
             copies += status.namespaces.unwrap_or_default();
             conflicts += status.conflicts.as_ref().map_or(0, |conflicts| conflicts.count);
             missed += status.missed.unwrap_or_default();
@@ -68,11 +71,13 @@ impl Controller {
         series.copies.set(copies);
         series.conflicts.set(conflicts);
         series.missed.set(missed);
+        series.set_not_ready(&reasons);
         self.tell_pods(in_vain);
     }
 
-    /// Writes the statuses of `PullSecret`s. Gives the number of Pods that all of them have missed.
-    fn tell_teams(&mut self, now: Duration, wall: Timestamp) -> i64 {
+    /// Writes the statuses of `PullSecret`s. Gives the number of Pods that all of them have missed; `reasons` gets why which of them
+    /// are not ready.
+    fn tell_teams(&mut self, now: Duration, wall: Timestamp, reasons: &mut Vec<String>) -> i64 {
         let mut missed = 0;
         let Some(wall) = whole_seconds(wall).filter(|_| self.lists.teams.is_complete) else { return missed };
         let ids: Vec<RuleId> = self.teams.keys().cloned().collect();
@@ -82,6 +87,7 @@ impl Controller {
             let (generation, before) = (team.document.metadata.generation, team.document.status.as_ref());
             let status = team_status(team.rule.as_ref().map_err(String::as_str), generation, missing, before, wall);
             missed += status.missed.unwrap_or_default();
+            reasons.extend(not_ready(status.conditions.as_deref()).map(str::to_owned));
             if is_said(&status, before, team.said.as_ref()) || now < self.tell_teams_from || !self.may_tell(&id, now) {
                 continue;
             }
