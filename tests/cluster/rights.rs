@@ -276,6 +276,7 @@ async fn the_controller_gains_no_further_rights() {
         (create(&*events, event("kubelet")),                                             Policy(EVENT)),
         (create(format!("/api/v1/namespaces/{TEAM}/events"), json!({})),                 Rbac),
         (create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "secrets"}}})), Allowed),
+        (create("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", json!({"spec": {"namespace": "default"}})), Allowed),
     ];
     check(&controller, &table).await;
 
