@@ -169,6 +169,8 @@ impl Controller {
                 let words = copies::not_permitted("watch", secret);
                 let denied = Denied::new(words, self.now());
                 self.names.insert((**secret).to_owned(), Watched::Not(denied));
+                // One that no rule names is nobody's concern.
+                self.tend_watches();
             }
         }
     }
