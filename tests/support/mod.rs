@@ -21,6 +21,7 @@ pub mod server;
 pub mod tables;
 pub mod trust;
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Asks every 20 ms until the answer is there. Ends the test with what was waited for when the limit has passed.
@@ -45,7 +46,18 @@ pub async fn wait_for_every<T>(
     }
 }
 
-/// A port of the loopback address that nothing listens on at this moment.
+/// A port of the loopback address that nothing listens on, and that nobody else is given: no other test, and no connection, for the
+/// system takes those from higher ones.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 18_000;
+    // Another test program may run beside this one.
+    let begin = u16::try_from(std::process::id().wrapping_mul(1009) % u32::from(COUNT)).unwrap();
+    loop {
+        let port = FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
