@@ -182,7 +182,8 @@ pub(super) fn not_permitted(verb: &str, secret: &str) -> String {
 
 /// The names of which the controller may watch Secrets in all namespaces: those that the rules have now, and some that they have had.
 pub(super) async fn permitted_names(client: &Client) -> Result<Vec<String>, Error> {
-    // Asked of a namespace that holds no rights of ours, it tells those that hold in all.
+    // Whichever namespace is asked about, it tells the rights in all. Those in `default` alone, where the release may be, come with them:
+    // a watch of their names is refused and dropped.
     let spec = SelfSubjectRulesReviewSpec { namespace: Some("default".to_owned()) };
     let review = SelfSubjectRulesReview { spec, ..Default::default() };
     let reviews: Api<SelfSubjectRulesReview> = Api::all(client.clone());

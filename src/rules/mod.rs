@@ -34,7 +34,7 @@ pub use selector::NAME_LABEL;
 pub use status::{ClusterPullSecretStatus, Conflicts, PullSecretStatus};
 
 /// The label, and its value, by which a Pod or a namespace is left out: the webhook configuration of the chart does not show it.
-pub const LEFT_OUT: (&str, &str) = ("pullcred.io/inject", "disabled");
+const LEFT_OUT: (&str, &str) = ("pullcred.io/inject", "disabled");
 
 /// Whether these labels leave out what has them.
 pub fn is_left_out(labels: Option<&Labels>) -> bool {

@@ -40,16 +40,18 @@ struct Seen {
 }
 
 impl Seen {
-    async fn look(&mut self, node: &Node, namespace: &str) {
+    /// Gives the events.
+    async fn look(&mut self, node: &Node, namespace: &str) -> Vec<Event> {
         if self.secret.is_none() && node.api::<Secret>(namespace).get_opt(SECRET).await.unwrap().is_some() {
             self.secret = Some(Instant::now());
         }
-        if self.refusal.is_none() {
-            let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
-            if events.iter().any(|event| event.reason.as_deref() == Some("FailedToRetrieveImagePullSecret")) {
-                self.refusal = Some(Instant::now());
-            }
+        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
+        if self.refusal.is_none()
+            && events.iter().any(|event| event.reason.as_deref() == Some("FailedToRetrieveImagePullSecret"))
+        {
+            self.refusal = Some(Instant::now());
         }
+        events
     }
 
     /// Whether the Secret was there so long before the kubelet said that it could not get it, that it was there when the kubelet
@@ -73,8 +75,7 @@ pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Res
     .await;
     // The kubelet sends its events in their order: when there is one that says "Started", no warning is under way.
     let events = wait_for_every(PAUSE, &format!("events of {way:?} in {namespace}"), LIMIT, async || {
-        seen.look(node, namespace).await;
-        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
+        let events = seen.look(node, namespace).await;
         let has_started = |pod: &Pod| of(&events, pod).any(|event| event.reason.as_deref() == Some("Started"));
         let is_told = pods.iter().any(is_not_pulled) && !warnings(&events).is_empty();
         (is_told || pods.iter().all(has_started)).then_some(events)

@@ -47,7 +47,7 @@ impl<'a> Release<'a> {
         self.is_called().await;
     }
 
-    /// Installs it with `failurePolicy: Fail`. Gives the values.
+    /// Installs it with `failurePolicy: Fail`, and in place of what a test before has left. Gives the values.
     pub async fn install_to_fail(self) -> Value {
         self.absent().await;
         let mut values = self.values();
