@@ -96,6 +96,7 @@ fn what_the_values_get_wrong_is_told_with_the_key() {
         (rule(&json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["a"]}]}})), "values"),
         (json!({"webhook": {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}), "missing property 'values'"),
         (json!({"fullnameOverride": "1abc"}),                                "fullnameOverride"),
+        (json!({"fullnameOverride": "on"}),                                  "fullnameOverride"),
         (json!({"global": {"imageRegistry": "mirror.io/proxy/"}}),           "imageRegistry"),
         (json!({"image": {"repository": "pullcred:1"}}),                     "repository"),
         (json!({"metrics": {"serviceMonitor": {"interval": "1.5m"}}}),       "interval"),
@@ -107,6 +108,7 @@ fn what_the_values_get_wrong_is_told_with_the_key() {
 fn contradictions_among_the_values_say_what_to_do() {
     #[rustfmt::skip]
     let table = [
+        (json!({"enabled": false}),                                          "add `condition: pullcred.enabled`"),
         (json!({"rbac": {"secretNames": ["pullcred-ca"]}}),                  "pullcred-ca is the Secret of a certificate"),
         (json!({"rbac": {"sourceNames": ["pullcred-tls"]}}),                 "pullcred-tls is the Secret of a certificate"),
         (rule(&json!({"name": "pullcred-tls"})),                             "pullcred-tls is the Secret of a certificate"),
@@ -134,6 +136,8 @@ fn contradictions_among_the_values_say_what_to_do() {
         (json!({"webhook": {"hostNetwork": true, "port": 9443, "adminPort": 10249}}), "choose another adminPort"),
         (json!({"webhook": {"port": 8080}}),                                 "port and adminPort are the same"),
         (json!({"webhook": {"service": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}}}), "SingleStack takes one"),
+        (json!({"controller": {"volumes": [{"name": "credential-providers", "emptyDir": {}}], "credentialProviders": {"config": {"kind": "x"}, "binDir": "/opt"}}}), "volumes has one called credential-providers"),
+        (json!({"controller": {"initContainers": [{"name": "controller"}]}}), "initContainers has one called controller"),
         (json!({"controller": {"credentialProviders": {"binDir": "/opt"}}}), "needs both config and binDir"),
         (json!({"controller": {"credentialProviders": {"config": {"kind": "x"}}}}), "needs both config and binDir"),
         (json!({"networkPolicy": {"enabled": false, "apiServerCIDRs": ["10.0.0.0/8"]}}), "does nothing while enabled is false"),

@@ -1,5 +1,9 @@
 {{/* What values contradict each other in, told before anything is rendered. What a single value may be is in values.schema.json. */}}
 {{- define "pullcred.check" -}}
+{{- if eq (toString .Values.enabled) "false" -}}
+{{- fail "enabled is false, and no chart that has this one as a part reads it: add `condition: pullcred.enabled` to the dependency there, or remove it" -}}
+{{- end -}}
+
 {{- $certificates := list .Values.certificates.tlsSecretName .Values.certificates.caSecretName -}}
 {{- $mode := .Values.certificates.mode -}}
 
@@ -101,6 +105,16 @@
 {{- end -}}
 
 {{- $providers := .Values.controller.credentialProviders -}}
+{{- range .Values.controller.volumes -}}
+{{- if and (eq .name "credential-providers") $providers.config -}}
+{{- fail "controller: volumes has one called credential-providers, which is the chart's own, with credentialProviders.config in it: choose another name" -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.controller.initContainers -}}
+{{- if eq .name "controller" -}}
+{{- fail "controller: initContainers has one called controller, as the container itself is: choose another name" -}}
+{{- end -}}
+{{- end -}}
 {{- if ne (empty $providers.config) (empty $providers.binDir) -}}
 {{- fail "controller: credentialProviders needs both config and binDir, the file and the programs that it names" -}}
 {{- end -}}

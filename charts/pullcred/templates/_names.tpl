@@ -10,11 +10,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* A version may have a `+`, which no label may: Flux adds one, with the digest of the artifact. */}}
+{{- define "pullcred.chart" -}}
+{{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_." -}}
+{{- end -}}
+
 {{- define "pullcred.labels" -}}
 {{ include "pullcred.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ include "pullcred.chart" . }}
 {{- with .Values.labels }}
 {{ toYaml . }}
 {{- end }}
