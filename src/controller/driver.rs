@@ -32,7 +32,7 @@ use crate::cluster::{Change, Trouble, WhenDenied, named, watch};
 use crate::image::ImagePattern;
 use crate::process::accept::Heartbeat;
 use crate::process::readiness::Condition;
-use crate::provision::{Due, Facts, Ledger, Name, Needs, Place, Rate, SourceState, status};
+use crate::provision::{Due, Facts, Ledger, Name, Needs, Pace, Place, Rate, SourceState, status};
 use crate::rules::{ClusterPullSecretStatus, Mode, PullSecretStatus, RuleId, RuleKind};
 use seen::{Found, Lists, Source, Watched};
 
@@ -73,6 +73,9 @@ pub struct Controller {
     started: Instant,
     ledger: Ledger,
     rate: Rate,
+    /// The term in which this process leads, or led last, and whether it does.
+    term: Option<i32>,
+    is_leading: bool,
     /// When the rate permits the next write.
     rate_permits: Duration,
     rules: HashMap<Name, Known>,
@@ -94,8 +97,8 @@ pub struct Controller {
     /// Whether a status may have changed, and when to look.
     is_stirred: bool,
     look_at: Duration,
-    /// Before then no status of a `PullSecret` is written: the right is missing.
-    tell_teams_from: Duration,
+    /// Rules whose status was not written, and when to try again.
+    untold: HashMap<RuleId, Pace>,
     out: mpsc::Sender<Seen>,
 }
 
@@ -137,6 +140,8 @@ impl Controller {
             setup,
             started: Instant::now(),
             rate: Rate::new(RATE),
+            term: None,
+            is_leading: false,
             rate_permits: Duration::ZERO,
             rules: HashMap::new(),
             teams: HashMap::new(),
@@ -150,7 +155,7 @@ impl Controller {
             told: BTreeMap::new(),
             is_stirred: true,
             look_at: Duration::ZERO,
-            tell_teams_from: Duration::ZERO,
+            untold: HashMap::new(),
             out,
         };
         (controller, Inbox(seen))
@@ -165,15 +170,14 @@ impl Controller {
         self.ask_for_names();
         loop {
             self.setup.heartbeat.beat();
-            let is_leading = lead.borrow_and_update().holds();
-            self.setup.series.leading.set(i64::from(is_leading));
-            if is_leading && self.is_listed() {
+            self.follow(*lead.borrow_and_update());
+            if self.is_leading && self.is_listed() {
                 self.write_what_is_due();
                 self.fetch_what_is_due();
                 self.tell_what_has_changed();
             }
             self.ask_again();
-            let pause = self.next_turn(is_leading).saturating_sub(self.now());
+            let pause = self.next_turn().saturating_sub(self.now());
             tokio::select! {
                 () = &mut stop => break,
                 Some(first) = seen.recv() => {
@@ -214,6 +218,27 @@ impl Controller {
         false
     }
 
+    /// Takes the lead, or goes without it.
+    fn follow(&mut self, lead: Lead) {
+        let was_leading = std::mem::replace(&mut self.is_leading, lead.holds());
+        self.setup.series.leading.set(i64::from(self.is_leading));
+        if !self.is_leading {
+            self.ledger.rest();
+            return;
+        }
+        if !was_leading {
+            self.ledger.begin();
+        }
+        if self.term.replace(lead.term()).is_some_and(|before| before != lead.term()) {
+            let now = self.now();
+            for (name, known) in &mut self.rules {
+                if known.forget_fetched(now) {
+                    self.ledger.set_material(name, None);
+                }
+            }
+        }
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -224,11 +249,11 @@ impl Controller {
     }
 
     /// When to come round again although nothing was seen.
-    fn next_turn(&self, is_leading: bool) -> Duration {
+    fn next_turn(&self) -> Duration {
         let mut next = self.now() + BEAT;
         let watched = self.names.values().chain(self.sources.values().map(|source| &source.watched));
         next = watched.filter_map(Watched::ask_at).min().map_or(next, |due| next.min(due));
-        if is_leading && self.is_listed() {
+        if self.is_leading && self.is_listed() {
             if self.writes.len() < CONCURRENT {
                 let due = self.ledger.next_wake();
                 next = next.min(due.map_or(next, |due| due.max(self.rate_permits)));

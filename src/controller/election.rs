@@ -19,17 +19,25 @@ use crate::process::logs::Seldom;
 /// Until when this process leads, by its own clock. A process that was paused for longer does not lead when it wakes, before
 /// anybody has told it so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lead(Option<Instant>);
+pub struct Lead {
+    until: Option<Instant>,
+    term: i32,
+}
 
 impl Lead {
-    /// The lead until then.
-    pub fn until(until: Instant) -> Self {
-        Self(Some(until))
+    /// The lead until then. `term`: how often the Lease has changed hands.
+    pub fn until(until: Instant, term: i32) -> Self {
+        Self { until: Some(until), term }
     }
 
     /// Whether this process leads now.
     pub fn holds(self) -> bool {
-        self.0.is_some_and(|until| Instant::now() < until)
+        self.until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// While it stays the same, nobody else has led.
+    pub fn term(self) -> i32 {
+        self.term
     }
 }
 
@@ -94,11 +102,12 @@ impl Election {
             match attempt.await {
                 Ok(Ok(lease)) => {
                     renewed = begun;
+                    let term = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
                     seen = Seen { lease: Some(lease), since: Instant::now() };
                     if !is_leading {
                         tracing::info!(identity = self.identity, "leading");
                     }
-                    lead.send_replace(Lead::until(begun + self.duration * 3 / 4));
+                    lead.send_replace(Lead::until(begun + self.duration * 3 / 4, term));
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
                     // Somebody else wrote it: look, and if it is another leader, follow.

@@ -76,7 +76,7 @@ pub(super) struct Known {
     pub(super) refresh: Option<Refresh>,
     /// Whether somebody is being asked.
     pub(super) is_asking: bool,
-    /// Whether the key has changed since.
+    /// Whether the answer will be to a question of before.
     is_outdated: bool,
     /// The status that was written last, and what the API has made of it.
     pub(super) said: Option<(ClusterPullSecretStatus, Option<ClusterPullSecretStatus>)>,
@@ -97,12 +97,11 @@ impl Known {
             Origin::Secret(_) | Origin::Unmanaged => None,
         };
         let state = if origin == Origin::Unmanaged { SourceState::Unmanaged } else { SourceState::Unknown };
-        let status = document.status.as_ref();
+        let (expires_at, refreshed_at) = said_of(&document);
         Self {
             rule,
-            // What the last leader said stays true until something is read or fetched anew.
-            expires_at: status.and_then(|status| Some(status.expires_at.as_ref()?.0)),
-            refreshed_at: status.and_then(|status| Some(status.refreshed_at.as_ref()?.0)),
+            expires_at,
+            refreshed_at,
             document,
             origin,
             config: None,
@@ -118,13 +117,37 @@ impl Known {
     pub(super) fn update(&mut self, object: ClusterRule, now: Duration) -> bool {
         let new = Self::new(object, now);
         let is_other = self.version() != new.version() || self.document.spec != new.document.spec;
-        if is_other {
+        if !is_other {
+            self.document = new.document;
+        } else if self.asks_for_the_same(&new) {
             let (config, expires_at, refreshed_at) = (self.config.take(), self.expires_at, self.refreshed_at);
             *self = Self { config, expires_at, refreshed_at, ..new };
         } else {
-            self.document = new.document;
+            // What another source gave, or for other images, goes to nobody whom the rule serves only now.
+            *self = Self { expires_at: None, refreshed_at: None, ..new };
         }
         is_other
+    }
+
+    /// Whether what this rule's copies hold is what the other one's are to hold.
+    fn asks_for_the_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.document, &other.document);
+        ours.metadata.uid == theirs.metadata.uid
+            && self.origin == other.origin
+            && ours.spec.images == theirs.spec.images
+    }
+
+    /// Another has led in the meantime, and what was fetched before may have ended: it is asked for anew, and until that is answered
+    /// copies stay as they are. Whether this rule is such a one.
+    pub(super) fn forget_fetched(&mut self, now: Duration) -> bool {
+        let is_fetched = self.refresh.is_some() && self.config.is_some();
+        if is_fetched {
+            self.config = None;
+            self.state = SourceState::Unknown;
+            (self.expires_at, self.refreshed_at) = said_of(&self.document);
+            self.ask_anew(now);
+        }
+        is_fetched
     }
 
     /// The object's uid and generation: while both stay, it asks for the same.
@@ -147,8 +170,8 @@ impl Known {
         })
     }
 
-    /// The Secret that holds the key has been looked at: somebody is asked with it at once.
-    pub(super) fn key_is_there(&mut self, now: Duration) {
+    /// Somebody is asked at once: what the last answer was given for has changed.
+    pub(super) fn ask_anew(&mut self, now: Duration) {
         if self.is_asking {
             self.is_outdated = true;
         } else if self.rule.is_ok() {
@@ -248,6 +271,15 @@ impl Team {
         let rule = unreadable.map_or_else(|| in_words(Rule::from_pull_secret(&document)), Err);
         Self { document, rule, said: None }
     }
+}
+
+/// When the credential ends and when it was refreshed, as the last leader said: that stays true until something is read or fetched anew.
+fn said_of(document: &ClusterPullSecret) -> (Option<Timestamp>, Option<Timestamp>) {
+    let status = document.status.as_ref();
+    (
+        status.and_then(|status| Some(status.expires_at.as_ref()?.0)),
+        status.and_then(|status| Some(status.refreshed_at.as_ref()?.0)),
+    )
 }
 
 /// From 0 to 1, another for each rule and process.

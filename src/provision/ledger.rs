@@ -54,10 +54,20 @@ pub struct Standing {
     pub copies: usize,
     /// Where a Secret that is not ours stands in the place of a needed copy.
     pub conflicts: BTreeSet<Name>,
-    /// Where the API refuses a write, and why.
+    /// Where the API refuses to let a copy be written, and why.
     pub refused: BTreeMap<Name, Refusal>,
+    /// Where it refuses to let one be removed, and why.
+    pub not_removed: BTreeMap<Name, Refusal>,
     /// Where a copy is needed, none is there, and no credential is known that could be written.
     pub unprovided: BTreeSet<Name>,
+}
+
+/// A refused write.
+#[derive(Debug)]
+struct Refused {
+    rule: Name,
+    is_removal: bool,
+    why: Refusal,
 }
 
 /// The Secrets of one name.
@@ -72,13 +82,18 @@ struct Book {
     listed: Option<HashSet<Name>>,
     /// Places of a needed copy that somebody else's Secret has, with the rule that serves there.
     conflicts: HashMap<Name, Name>,
-    /// Places where a write was refused, with the rule and the reason.
-    refused: HashMap<Name, (Name, Refusal)>,
+    /// Places where a write was refused.
+    refused: HashMap<Name, Refused>,
     /// Places of a needed copy for which nothing is known that could be written, with the rule.
     unprovided: HashMap<Name, Name>,
 }
 
 impl Book {
+    /// Where there is one.
+    fn places(&self, name: &Name) -> impl Iterator<Item = Place> {
+        self.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(name) })
+    }
+
     fn put(&mut self, namespace: &Name, observed: Observed) {
         self.remove(namespace);
         for owner in &observed.owners {
@@ -191,10 +206,29 @@ impl Ledger {
                 self.dirty.insert(Place { namespace, secret: Arc::clone(&name) });
             }
         }
-        let there =
-            book.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(&name) });
-        self.dirty.extend(there);
+        self.dirty.extend(book.places(&name));
         self.needs.every_namespace_is_dirty(&name);
+    }
+
+    /// Nobody asks for writes: what has changed until then need not be remembered.
+    pub fn rest(&mut self) {
+        self.needs.take_dirty();
+        self.needs.take_dirty_namespaces();
+        self.dirty.clear();
+        self.later.clear();
+    }
+
+    /// Writes are asked for from now on: every place is looked at, with nothing in mind that was decided before.
+    pub fn begin(&mut self) {
+        self.waiting = Waiting::default();
+        self.unused_since.clear();
+        for (name, book) in &mut self.books {
+            book.conflicts.clear();
+            book.refused.clear();
+            book.unprovided.clear();
+            self.dirty.extend(book.places(name));
+            self.needs.every_namespace_is_dirty(name);
+        }
     }
 
     /// The Secrets of this name are not seen any more: nothing is decided about them until they are listed again.
@@ -312,13 +346,22 @@ impl Ledger {
 
     /// A write was refused. It is tried again later.
     pub fn refused(&mut self, place: &Place, now: Duration, why: Refusal) {
+        let is_removal = self.in_flight.get(place) == Some(&None);
         self.ended(place, now, |pace, content| pace.failed(now, content, ASK_AGAIN));
+        let Some(book) = self.books.get_mut(&place.secret) else { return };
         let rule = match self.needs.want(place) {
-            Want::Needed(facts) | Want::Unused(facts) => Some(Name::from(facts.rule.id().name.as_str())),
-            Want::NotServed | Want::Unknown => None,
+            Want::Needed(facts) | Want::Unused(facts) => Some(facts),
+            // That of the copy which is to go.
+            Want::NotServed => {
+                let there = book.there.get(&place.namespace);
+                let owners = there.map_or(&[][..], |there| &there.owners);
+                owners.iter().find_map(|owner| self.needs.rule_of(owner))
+            }
+            Want::Unknown => None,
         };
-        if let (Some(rule), Some(book)) = (rule, self.books.get_mut(&place.secret)) {
-            book.refused.insert(Arc::clone(&place.namespace), (rule, why));
+        if let Some(rule) = rule {
+            let refused = Refused { rule: rule.rule.id().name.as_str().into(), is_removal, why };
+            book.refused.insert(Arc::clone(&place.namespace), refused);
         }
     }
 
@@ -411,13 +454,18 @@ impl Ledger {
     pub fn standing(&self, rule: &str) -> Standing {
         let mut standing = Standing::default();
         let Some(facts) = self.needs.rule(rule) else { return standing };
+        // A rule that was given another Secret name has copies of the former one to remove.
+        for (namespace, refused) in self.books.values().flat_map(|book| &book.refused) {
+            if *refused.rule == *rule {
+                let all = if refused.is_removal { &mut standing.not_removed } else { &mut standing.refused };
+                all.insert(Arc::clone(namespace), refused.why.clone());
+            }
+        }
         let Some(book) = self.books.get(facts.rule.secret_name()) else { return standing };
         standing.copies = book.owned.get(&*facts.uid).copied().unwrap_or_default();
         let own = |(namespace, of): (&Name, &Name)| (**of == *rule).then(|| Arc::clone(namespace));
         standing.conflicts = book.conflicts.iter().filter_map(own).collect();
         standing.unprovided = book.unprovided.iter().filter_map(own).collect();
-        let refused = book.refused.iter().filter(|(_, (of, _))| **of == *rule);
-        standing.refused = refused.map(|(namespace, (_, why))| (Arc::clone(namespace), why.clone())).collect();
         standing
     }
 }

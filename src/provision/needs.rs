@@ -297,6 +297,11 @@ impl Needs {
         self.rules.iter()
     }
 
+    /// The `ClusterPullSecret` with that uid.
+    pub fn rule_of(&self, uid: &str) -> Option<&RuleFacts> {
+        self.rules.values().find(|facts| *facts.uid == *uid)
+    }
+
     /// Whether a `ClusterPullSecret` with that uid is there.
     pub fn is_rule(&self, uid: &str) -> bool {
         self.uids.contains(uid)

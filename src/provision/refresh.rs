@@ -79,6 +79,11 @@ impl Refresh {
         }
     }
 
+    /// Whether the last credential was for one use.
+    pub fn is_for_one_use(&self) -> bool {
+        self.once
+    }
+
     /// Whether a copy that is needed at `now` wants a fresh credential first: the last was for one use, and it is a minute
     /// since anybody was asked.
     pub fn is_used_up(&self, now: Duration) -> bool {

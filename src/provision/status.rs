@@ -149,32 +149,34 @@ fn ready(
 }
 
 fn condition(facts: &Facts) -> (&'static str, &'static str, String) {
+    let well = |reason, words: &str| refusal(&facts.standing).unwrap_or_else(|| ("True", reason, words.to_owned()));
     if facts.mode == Mode::Shadow {
-        return ("True", "Shadow", ONLY_COUNTS.to_owned());
+        return well("Shadow", ONLY_COUNTS);
     }
     match (&facts.not_permitted, &facts.source) {
-        (_, SourceState::Unmanaged) => ("True", "Unmanaged", "Somebody else provides the Secrets.".to_owned()),
+        (_, SourceState::Unmanaged) => well("Unmanaged", "Somebody else provides the Secrets."),
         (Some(words), _) => ("False", "NotPermitted", words.clone()),
         (None, SourceState::Unknown) => ("Unknown", PENDING, "The source has not been read yet.".to_owned()),
         (None, SourceState::Missing(words)) => ("False", "SourceMissing", words.clone()),
         (None, SourceState::Invalid(words)) => ("False", "SourceInvalid", words.clone()),
         (None, SourceState::Failed(words)) => ("False", "ProviderFailed", words.clone()),
-        (None, SourceState::Good) => {
-            let refused = &facts.standing.refused;
-            // A missing right is mended for all namespaces at once.
-            let right = refused.iter().find(|(_, why)| matches!(why, Refusal::NotPermitted(_)));
-            match right.or(refused.first_key_value()) {
-                Some((_, Refusal::NotPermitted(words))) => ("False", "NotPermitted", words.clone()),
-                Some((namespace, Refusal::Other(words))) => {
-                    let more = refused.len() - 1;
-                    let more = if more > 0 { format!(" ({more} more)") } else { String::new() };
-                    let message = format!("The copy in namespace {namespace}{more} is refused: {words}");
-                    ("False", "WriteRefused", message)
-                }
-                None => ("True", "Provided", "Every copy that is needed is there.".to_owned()),
-            }
-        }
+        (None, SourceState::Good) => well("Provided", "Every copy that is needed is there."),
     }
+}
+
+/// What the API refuses.
+fn refusal(standing: &Standing) -> Option<(&'static str, &'static str, String)> {
+    let Standing { refused, not_removed, .. } = standing;
+    // A missing right is mended for all namespaces at once.
+    let right = refused.values().chain(not_removed.values()).find(|why| matches!(why, Refusal::NotPermitted(_)));
+    if let Some(right) = right {
+        return Some(("False", "NotPermitted", right.words().to_owned()));
+    }
+    let (all, what) = if refused.is_empty() { (not_removed, "The removal of the copy") } else { (refused, "The copy") };
+    let (namespace, why) = all.first_key_value()?;
+    let more = if all.len() > 1 { format!(" ({} more)", all.len() - 1) } else { String::new() };
+    let message = format!("{what} in namespace {namespace}{more} is refused: {}", why.words());
+    Some(("False", "WriteRefused", message))
 }
 
 /// Why a rule with these conditions is not ready, as one of [`NOT_READY`]. `None`: it is ready.
@@ -222,6 +224,8 @@ mod tests {
         let words = || "do this".to_owned();
         let mut forbidden = standing.clone();
         forbidden.refused.insert("zone".into(), Refusal::NotPermitted(words()));
+        let mut kept = Standing::default();
+        kept.not_removed.insert("team".into(), Refusal::Other("a policy".to_owned()));
         for (facts, expected) in [
             (facts(), ("True", "Provided")),
             (Facts { standing: standing.clone(), ..facts() }, ("False", "WriteRefused")),
@@ -239,6 +243,9 @@ mod tests {
             ),
             (Facts { source: SourceState::Unmanaged, not_permitted: Some(words()), ..facts() }, ("True", "Unmanaged")),
             (Facts { mode: Mode::Shadow, source: SourceState::Missing(words()), ..facts() }, ("True", "Shadow")),
+            (Facts { standing: kept.clone(), ..facts() }, ("False", "WriteRefused")),
+            (Facts { standing: kept.clone(), mode: Mode::Shadow, ..facts() }, ("False", "WriteRefused")),
+            (Facts { standing: kept, source: SourceState::Unmanaged, ..facts() }, ("False", "WriteRefused")),
         ] {
             let status = status(&facts, None, Timestamp::UNIX_EPOCH);
             let condition = &status.conditions.as_ref().unwrap()[0];

@@ -31,7 +31,7 @@ const YEAR: i64 = 365 * 24 * 3600;
 const LIVES: [&str; 6] = ["--ca-lifetime", "36s", "--leaf-lifetime", "18s", "--soak", "5s"];
 
 fn for_ever() -> Lead {
-    Lead::until(Instant::now() + Duration::from_secs(86_400))
+    Lead::until(Instant::now() + Duration::from_secs(86_400), 1)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -214,6 +214,33 @@ async fn a_shadow_rule_has_no_copies_and_an_eager_one_needs_no_pods() {
     world.copy(&late, &name, "one").await;
 }
 
+/// One edit gives a rule another source and more namespaces. What the former source gave is not for those.
+#[tokio::test]
+async fn a_rule_that_is_given_another_source_puts_nothing_of_the_former_one_anywhere() {
+    let world = World::new().await;
+    let (name, production, trial) = (world.name("regcred"), world.name("one"), world.name("other"));
+    let _controller = world.controller().await;
+    world.put_source(&production, REGISTRY, "one").await;
+    let served = world.namespace("served", json!({"tier": "gold"})).await;
+    let other = world.namespace("other", json!({})).await;
+    let selector = json!({"matchLabels": {"tier": "gold"}});
+    world.put_rule(&name, json!({"source": {"secretRef": {"name": production}}, "namespaceSelector": selector})).await;
+    for namespace in [&served, &other] {
+        world.put_pod(namespace, "app", &[&name]).await;
+    }
+    world.copy(&served, &name, "one").await;
+    world.put_rule(&name, json!({"source": {"secretRef": {"name": trial}}})).await;
+    world.reason(&name, "SourceMissing").await;
+    // By then it would have been written.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(world.secret(&other, &name).await.is_none());
+    world.copy(&served, &name, "one").await;
+    world.put_source(&trial, REGISTRY, "two").await;
+    for namespace in [&served, &other] {
+        world.copy(namespace, &name, "two").await;
+    }
+}
+
 #[tokio::test]
 async fn a_copy_that_nothing_uses_is_reclaimed() {
     let world = World::new().await;

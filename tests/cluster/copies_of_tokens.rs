@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::provided::{LIMIT, REGISTRY, World, config_of, message_of, reason_of};
+use super::provided::{LIMIT, REGISTRY, World, config_of, message_of, password_of, reason_of};
 use crate::support::outside::{self, Site};
 use crate::support::wait_for;
 
@@ -195,14 +195,56 @@ async fn a_token_that_holds_for_one_use_is_asked_for_at_most_once_a_minute() {
         world.copy(&namespace, &name, "one").await;
     }
     assert_eq!(calls(directory.path()), 1);
-    // The next need after that minute is one to ask for.
+    // The next need after that minute is one to ask for, and to wait for.
+    let script = fs::read_to_string(directory.path().join("example-provider")).unwrap();
+    fs::write(directory.path().join("example-provider"), script.replace("cat >/dev/null", "cat >/dev/null\nsleep 1"))
+        .unwrap();
     answers(directory.path(), "two", "0s");
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(calls(directory.path()), 1, "nobody needs anything");
     let namespace = world.namespace("team-3", json!({})).await;
     world.put_pod(&namespace, "app", &[&name]).await;
-    world.copy(&namespace, &name, "two").await;
+    let copy = wait_for("the copy", LIMIT, async || world.secret(&namespace, &name).await).await;
+    assert_eq!(password_of(&copy, REGISTRY).as_deref(), Some("two"), "the first that is seen");
     assert_eq!(calls(directory.path()), 2);
+}
+
+/// What it fetched when it led before may have ended, and copies hold what the other one has fetched since.
+#[tokio::test]
+async fn one_that_leads_again_puts_no_token_of_before_into_copies() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = plugin(directory.path());
+    answers(directory.path(), "one", "1h");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let first = world.controller_with(&arguments).await.leading(LIMIT).await;
+    let second = world.controller_with(&arguments).await;
+    world.put_rule(&name, json!({"source": {"credentialProvider": {"name": "example-provider"}}})).await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    world.copy(&namespace, &name, "one").await;
+
+    answers(directory.path(), "two", "1h");
+    first.signal("STOP");
+    let mut second = second.leading(Duration::from_secs(15)).await;
+    let copy = world.copy(&namespace, &name, "two").await;
+    first.signal("CONT");
+    wait_for("the first to follow", LIMIT, async || (!first.leads().await).then_some(())).await;
+
+    fs::write(directory.path().join("answer"), "garbage").unwrap();
+    second.signal("TERM");
+    assert!(second.ended(LIMIT).await.success());
+    let _first = first.leading(LIMIT).await;
+    let other = world.namespace("other", json!({})).await;
+    world.put_pod(&other, "app", &[&name]).await;
+    world.reason(&name, "ProviderFailed").await;
+    assert_eq!(world.secret(&namespace, &name).await.unwrap().metadata, copy.metadata);
+    assert!(world.secret(&other, &name).await.is_none());
+    answers(directory.path(), "three", "1h");
+    for namespace in [&namespace, &other] {
+        world.copy(namespace, &name, "three").await;
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
 use super::provided::{REGISTRY, World, message_of};
@@ -67,6 +68,76 @@ async fn a_right_that_only_a_write_misses_is_told_as_one() {
     let expected = format!("may not create Secrets named {name}: add {name} to the value rbac.secretNames");
     assert!(message.contains(&expected), "{message}");
     assert!(controller.log().contains(&expected), "{}", controller.log());
+}
+
+/// A credential that stays where it was taken away from is nothing to call `Ready`.
+#[tokio::test]
+async fn a_copy_that_may_not_be_removed_is_told_as_such() {
+    let world = World::permitting(&["regcred"]).await;
+    let name = world.name("regcred");
+    change_role(&world, |rules| {
+        for rule in rules {
+            let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
+            rule.verbs.retain(|verb| !is_of_secrets || verb != "delete");
+        }
+    })
+    .await;
+    let _controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    let namespace = world.namespace("team", json!({})).await;
+    world.put_rule(&name, json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    world.copy(&namespace, &name, "one").await;
+    world.put_rule(&name, json!({"namespaceSelector": {"matchLabels": {"tier": "none"}}})).await;
+    let message = message_of(&world.reason(&name, "NotPermitted").await).to_owned();
+    assert!(message.contains(&format!("may not delete Secrets named {name}")), "{message}");
+}
+
+/// A policy of somebody's that refuses what we write: the API server is not asked again every second, and other rules are not kept
+/// waiting.
+#[tokio::test]
+async fn a_status_that_is_refused_is_tried_again_more_and_more_seldom() {
+    let world = World::new().await;
+    let (refused, other) = (world.name("regcred"), world.name("other"));
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": {"name": refused},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["pullcred.io"], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["clusterpullsecrets/status"],
+                "resourceNames": [refused],
+            }]},
+            "validations": [{"expression": "false", "message": "not today"}],
+        },
+    }))
+    .unwrap();
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": {"name": refused}, "spec": {"policyName": refused, "validationActions": ["Deny"]},
+    }))
+    .unwrap();
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let controller = world.controller().await;
+    let lines = || controller.log().lines().filter(|line| line.contains("a status is not written")).count();
+    // Until the API server has read the policy, what is said is written.
+    let mut turn = 0;
+    crate::support::wait_for("a line in the log", Duration::from_secs(20), async || {
+        turn += 1;
+        world.put_rule(&refused, json!({"reclaimAfter": format!("{turn}h")})).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (lines() > 0).then_some(())
+    })
+    .await;
+    assert!(controller.log().contains("not today"), "{}", controller.log());
+    world.put_rule(&other, json!({})).await;
+    world.reason(&other, "SourceMissing").await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    // After 1, 2 and 4 seconds, and not each second.
+    assert!((2..=4).contains(&lines()), "{}", controller.log());
+    bindings.delete(&refused, &DeleteParams::default()).await.unwrap();
+    policies.delete(&refused, &DeleteParams::default()).await.unwrap();
+    world.reason(&refused, "SourceMissing").await;
 }
 
 #[tokio::test]

@@ -41,6 +41,11 @@ enum Event {
     Shared(usize, usize),
     /// The controller writes so often.
     Writes(usize),
+    /// What the copies of a rule are to hold is not known any more.
+    Forgotten(usize),
+    /// Another controller leads, or this one does again.
+    Rests,
+    Leads,
 }
 
 fn rule_state() -> impl Strategy<Value = RuleState> {
@@ -55,7 +60,8 @@ fn event() -> impl Strategy<Value = Event> {
     let references = proptest::collection::vec(0..SECRETS.len(), 0..3);
     prop_oneof![
         3 => (rule.clone(), proptest::option::weighted(0.8, rule_state())).prop_map(|(rule, state)| Event::Rule(rule, state)),
-        2 => (rule, 0..3_u64).prop_map(|(rule, material)| Event::Material(rule, material)),
+        2 => (rule.clone(), 0..3_u64).prop_map(|(rule, material)| Event::Material(rule, material)),
+        1 => rule.prop_map(Event::Forgotten),
         3 => (namespace.clone(), proptest::option::weighted(0.8, (any::<bool>(), prop::bool::weighted(0.1))))
             .prop_map(|(namespace, state)| Event::Namespace(namespace, state)),
         4 => (namespace.clone(), 0..PODS.len(), proptest::option::weighted(0.75, (prop::bool::weighted(0.8), references)))
@@ -66,12 +72,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (namespace.clone(), secret.clone()).prop_map(|(namespace, secret)| Event::Frozen(namespace, secret)),
         1 => (namespace, secret).prop_map(|(namespace, secret)| Event::Shared(namespace, secret)),
         3 => (1..6_usize).prop_map(Event::Writes),
+        1 => Just(Event::Rests),
+        1 => Just(Event::Leads),
     ]
 }
 
 /// The cluster as it is, and a ledger that is told of every change.
 struct World {
     ledger: Ledger,
+    rests: bool,
     now: Duration,
     rules: BTreeMap<usize, (RuleState, String)>,
     materials: BTreeMap<usize, u64>,
@@ -134,6 +143,7 @@ impl World {
     fn new() -> Self {
         Self {
             ledger: empty(),
+            rests: false,
             now: Duration::ZERO,
             rules: BTreeMap::new(),
             materials: BTreeMap::new(),
@@ -207,7 +217,23 @@ impl World {
             Event::Frozen(namespace, secret) => {
                 self.edit(&place(*namespace, *secret), |secret| secret.immutable = true);
             }
+            Event::Writes(_) if self.rests => {}
             Event::Writes(count) => (0..*count).for_each(|_| _ = self.write()),
+            Event::Forgotten(rule) => {
+                self.materials.remove(rule);
+                self.ledger.set_material(RULES[*rule], None);
+            }
+            Event::Rests => self.rests = true,
+            Event::Leads => self.lead(),
+        }
+        if self.rests {
+            self.ledger.rest();
+        }
+    }
+
+    fn lead(&mut self) {
+        if std::mem::take(&mut self.rests) {
+            self.ledger.begin();
         }
     }
 
@@ -294,6 +320,7 @@ impl World {
     }
 
     fn settle(&mut self) {
+        self.lead();
         for _ in 0..200 {
             if !self.write() {
                 return;
@@ -428,6 +455,54 @@ fn a_copy_that_nothing_uses_goes_when_its_time_has_come_and_not_when_it_is_used_
     assert_eq!(world.ledger.next(again + hour.mul_f32(0.9)), None);
     let due = world.ledger.next(again + hour).unwrap();
     assert!(matches!(due.action, Action::Delete(_)));
+}
+
+/// A credential that stays where it was taken away from is news of its rule, whatever name its copies have now.
+#[test]
+fn a_copy_that_may_not_be_removed_is_told_of_its_rule_until_it_is_gone() {
+    let serves = |tier| RuleState { tier: Some(tier), ..serves_all() };
+    let mut world = World::new();
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.happen(&Event::Rule(0, Some(serves(true))));
+    world.happen(&Event::Material(0, 1));
+    world.settle();
+    for change in [serves(false), RuleState { secret: 1, ..serves(true) }, RuleState { shadow: true, ..serves_all() }] {
+        world.happen(&Event::Rule(0, Some(change)));
+        world.now += Duration::from_secs(1000);
+        let due = world.ledger.next(world.now).unwrap();
+        assert!(matches!(due.action, Action::Delete(_)));
+        world.ledger.refused(&due.place, world.now, Refusal::Other("a policy".to_owned()));
+        let standing = world.ledger.standing(RULES[0]);
+        assert_eq!((standing.refused.len(), standing.not_removed.len()), (0, 1));
+        assert!(standing.not_removed.contains_key(NAMESPACES[0]));
+    }
+    world.happen(&Event::Deleted(0, 0));
+    world.settle();
+    assert_eq!(world.ledger.standing(RULES[0]).not_removed.len(), 0);
+}
+
+/// Namespaces come and go for as long as a cluster lives, and for as long does a process wait for the lead.
+#[test]
+fn who_does_not_lead_remembers_nothing_of_what_is_gone() {
+    let mut world = World::new();
+    world.happen(&Event::Rests);
+    for number in 0..1000 {
+        let name = format!("run-{number}");
+        world.ledger.needs.put_namespace(&name, labels(true), false);
+        world.ledger.needs.put_pod(&name, "app", &pod_facts(true, &[0]));
+        world.ledger.needs.remove_pod(&name, "app");
+        world.ledger.needs.remove_namespace(&name);
+        world.ledger.rest();
+        assert!(world.ledger.needs.take_dirty().is_empty() && world.ledger.needs.take_dirty_namespaces().is_empty());
+    }
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.happen(&Event::Material(0, 1));
+    assert_eq!(world.ledger.next(world.now), None);
+    world.happen(&Event::Leads);
+    assert_eq!(world.ledger.next(world.now).unwrap().action, Action::Create);
 }
 
 #[test]

@@ -45,13 +45,14 @@ impl Controller {
     fn wants_a_fresh_credential(&mut self, rule: &Name, now: Duration) -> bool {
         let Some(known) = self.rules.get_mut(rule) else { return false };
         let Some(refresh) = &known.refresh else { return false };
-        if !refresh.is_used_up(now) {
-            return false;
+        if known.is_asking {
+            return refresh.is_for_one_use();
         }
-        if !known.is_asking {
+        let is_used_up = refresh.is_used_up(now);
+        if is_used_up {
             self.fetch(&Arc::clone(rule), now);
         }
-        true
+        is_used_up
     }
 
     /// Asks the plugins and the owners of keys whose credentials are due.

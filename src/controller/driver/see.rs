@@ -90,6 +90,9 @@ impl Controller {
             true
         };
         let Some(known) = self.rules.get(name).filter(|_| is_other) else { return };
+        if known.config.is_none() {
+            self.ledger.set_material(name, None);
+        }
         match (known.facts(), &known.rule) {
             (Some(facts), _) => self.ledger.needs.put_rule(facts),
             (None, wrong) => {
@@ -225,7 +228,7 @@ impl Controller {
         };
         if let Origin::Google { .. } = known.origin {
             // Another key is asked with at once.
-            known.key_is_there(now);
+            known.ask_anew(now);
             return;
         }
         let fingerprint = known.read_secret(found, &self.setup.release_namespace, Timestamp::now());

@@ -5,6 +5,7 @@ use super::{
     ObjectReference, Place, PullSecretStatus, RuleId, SourceState, Timestamp, Watched, report, status, whole_seconds,
 };
 use crate::controller::objects::{ClusterRule, TeamRule};
+use crate::process::logs::Seldom;
 use crate::provision::{not_ready, team_status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource};
@@ -13,7 +14,9 @@ use kube::{Api, Resource};
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 const STATUS_SOON: Duration = Duration::from_millis(100);
 
-/// A status that may not be written is tried again after so long.
+/// A status that was not written is tried again after so long, and later after each further time; where the right is missing, after
+/// so long.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// As many Pods are told something at one look.
@@ -88,7 +91,7 @@ impl Controller {
             let status = team_status(team.rule.as_ref().map_err(String::as_str), generation, missing, before, wall);
             missed += status.missed.unwrap_or_default();
             reasons.extend(not_ready(status.conditions.as_deref()).map(str::to_owned));
-            if is_said(&status, before, team.said.as_ref()) || now < self.tell_teams_from || !self.may_tell(&id, now) {
+            if is_said(&status, before, team.said.as_ref()) || !self.may_tell(&id, now) {
                 continue;
             }
             let Some(team) = self.teams.get(&id) else { continue };
@@ -110,6 +113,10 @@ impl Controller {
         if self.telling.contains(rule) {
             return false;
         }
+        if self.untold.get(rule).is_some_and(|pace| pace.not_before(None) > now) {
+            self.is_stirred = true;
+            return false;
+        }
         let may = self.telling.len() < CONCURRENT && self.rate.take(now).is_ok();
         if may {
             self.telling.insert(rule.clone());
@@ -126,22 +133,20 @@ impl Controller {
         (status, answer): (ClusterPullSecretStatus, kube::Result<ClusterRule>),
         news: Option<News>,
     ) {
-        self.telling.remove(&id_of(rule));
+        let id = id_of(rule);
+        self.telling.remove(&id);
         let Some(known) = self.rules.get_mut(rule) else { return };
         match answer {
             Ok(object) => {
                 (known.document.metadata, known.document.status) = (object.metadata, object.status);
                 known.said = Some((status, known.document.status.clone()));
+                self.untold.remove(&id);
                 let about = known.document.object_ref(&());
                 if let Some(news) = news {
                     self.publish(about, news);
                 }
             }
-            Err(error) => {
-                if self.status_not_written(rule, "clusterpullsecrets/status", &error) {
-                    self.look_at = self.now() + ASK_AGAIN;
-                }
-            }
+            Err(error) => self.status_not_written(id, "clusterpullsecrets/status", &error),
         }
     }
 
@@ -158,29 +163,36 @@ impl Controller {
             Ok(object) => {
                 (team.document.metadata, team.document.status) = (object.metadata, object.status);
                 team.said = Some((status, team.document.status.clone()));
+                self.untold.remove(rule);
                 let about = team.document.object_ref(&());
                 if let Some(news) = news {
                     self.publish(about, news);
                 }
             }
-            Err(error) => {
-                if self.status_not_written(&rule.to_string(), "pullsecrets/status", &error) {
-                    self.tell_teams_from = self.now() + ASK_AGAIN;
-                }
-            }
+            Err(error) => self.status_not_written(rule.clone(), "pullsecrets/status", &error),
         }
     }
 
-    /// Says why, and whether a right is missing. The watch brings what is there by now, and the next look compares with it.
-    fn status_not_written(&mut self, rule: &str, resource: &str, error: &kube::Error) -> bool {
+    /// Says why, and puts the next attempt off. The watch brings what is there by now, and the next look compares with it.
+    fn status_not_written(&mut self, rule: RuleId, resource: &str, error: &kube::Error) {
+        static SAID: Seldom = Seldom::at_most(5);
         self.is_stirred = true;
-        let is_denied = matches!(error, kube::Error::Api(status) if status.code == 403);
-        if is_denied {
-            tracing::error!("not permitted: grant the controller `patch` on `{resource}`");
-        } else {
-            tracing::debug!(rule, %error, "a status was not written");
+        let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+        // Somebody else was faster, or it is gone.
+        if matches!(code, 404 | 409) {
+            return;
         }
-        is_denied
+        if let Some(unsaid) = SAID.now() {
+            if code == 403 {
+                tracing::error!(%rule, %error, unsaid, "not permitted: grant the controller `patch` on `{resource}`");
+            } else {
+                tracing::warn!(%rule, %error, unsaid, "a status is not written");
+            }
+        }
+        let now = self.now();
+        self.untold.retain(|_, pace| !pace.is_calm(now));
+        let pause = if code == 403 { ASK_AGAIN } else { TELL_AGAIN };
+        self.untold.entry(rule).or_default().failed(now, None, pause);
     }
 
     /// What the rule's status should be. `in_vain` gets the places where a Pod waits for a copy that cannot be provided.
