@@ -99,9 +99,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 oracle::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock())).map_err(Failure::Input)
             }
         },
-        Err(error) => {
-            Err(Failure::Input(anyhow::Error::new(error).context("--log-level is neither a level nor directives")))
-        }
+        Err(error) => Err(Failure::Input(anyhow::Error::new(error).context("--log-level"))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

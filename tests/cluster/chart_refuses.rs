@@ -71,6 +71,8 @@ fn what_the_values_get_wrong_is_told_with_the_key() {
         (json!({"webhook": {"timeoutSeconds": 31}}),                         "timeoutSeconds"),
         (json!({"webhook": {"replicas": 0}}),                                "replicas"),
         (json!({"webhook": {"replicas": "3"}}),                              "replicas"),
+        (json!({"webhook": {"logLevel": "warning"}}),                        "logLevel"),
+        (json!({"controller": {"logLevel": "info,pullcred::webhook"}}),      "logLevel"),
         (json!({"webhook": {"port": 443}}),                                  "port"),
         (json!({"webhook": {"excludedNamespaces": ["Kube-System"]}}),        "excludedNamespaces"),
         (json!({"webhook": {"service": {"ipFamilyPolicy": "Dual"}}}),        "ipFamilyPolicy"),

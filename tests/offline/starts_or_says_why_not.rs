@@ -60,7 +60,11 @@ fn usage_errors_end_with_2() {
         (&["--shutdown-delay", "soon"], "is not a duration"),
         (&["--listen", "here"], "--listen"),
         (&["--tls-cert", "x"], "--tls-key"),
-        (&["--log-level", "pullcred=loud=er"], "--log-level is neither a level nor directives"),
+        (&["--log-level", "pullcred=loud=er"], "--log-level: `pullcred=loud=er` is neither a level (error, warn, info"),
+        (
+            &["--log-level", "warning"],
+            "--log-level: `warning` is neither a level (error, warn, info, debug, trace, off)",
+        ),
         (&["--tls-secret", "pullcred-tls"], "no cluster is known: set KUBECONFIG"),
         (&["--tls-secret", "pullcred-tls", "--dev-certs", "x"], "cannot be used with"),
         (&["--rules", "examples/rules"], "--tls-secret NAME, --tls-cert FILE and --tls-key FILE, or --dev-certs DIR"),
