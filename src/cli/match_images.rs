@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Failure;
 use crate::image::{
@@ -35,7 +36,7 @@ pub(super) struct Match {
     /// File or directory of rule documents. May be given several times
     #[arg(long, env = "PULLCRED_RULES", value_name = "PATH", required_unless_present = "docker_config")]
     rules: Vec<PathBuf>,
-    /// Docker config, or a Secret of one as `kubectl get secret -o json` prints it; several in the order of the Pod's list
+    /// Docker config, or a Secret of one as `kubectl get secret NAME -o json` prints it; several in the order of the Pod's list
     #[arg(long, env = "PULLCRED_DOCKER_CONFIG", value_name = "FILE")]
     docker_config: Vec<PathBuf>,
     /// The namespace of the Pods
@@ -93,6 +94,9 @@ fn read_images(arguments: Vec<String>) -> anyhow::Result<Vec<String>> {
         } else {
             images.push(argument);
         }
+    }
+    if images.is_empty() {
+        bail!("there are no images: standard input, which `-` reads, has none; write one a line");
     }
     Ok(images)
 }
@@ -229,14 +233,18 @@ impl Configs {
     }
 }
 
+/// What an object of Kubernetes has, and a docker config has not.
+#[derive(Deserialize)]
+struct Object {
+    kind: Value,
+}
+
 /// A Secret, as far as it matters here. `data` is base64.
 #[derive(Deserialize)]
 struct Secret {
-    kind: String,
-    #[serde(default, rename = "type")]
-    of: String,
-    #[serde(default)]
-    data: BTreeMap<String, String>,
+    #[serde(rename = "type")]
+    of: Option<String>,
+    data: Option<BTreeMap<String, String>>,
 }
 
 fn read_config(path: &Path) -> anyhow::Result<DockerConfig> {
@@ -246,16 +254,29 @@ fn read_config(path: &Path) -> anyhow::Result<DockerConfig> {
     if text.len() as u64 > CONFIG_BYTES {
         bail!("it is larger than {} MiB", CONFIG_BYTES >> 20);
     }
-    let Some(Secret { of, data, .. }) =
-        serde_json::from_slice::<Secret>(&text).ok().filter(|secret| secret.kind == "Secret")
-    else {
-        return parse(SecretType::DockerConfigJson, &text);
+    match serde_json::from_slice::<Object>(&text) {
+        Err(_) => parse(SecretType::DockerConfigJson, &text),
+        Ok(Object { kind }) if kind == "Secret" => read_secret(&text),
+        Ok(Object { kind }) => bail!(
+            "its kind is `{}`: pass one Secret, as `kubectl get secret NAME -o json` prints it, or a docker config",
+            kind.as_str().unwrap_or_default().escape_debug()
+        ),
+    }
+}
+
+fn read_secret(text: &[u8]) -> anyhow::Result<DockerConfig> {
+    // What serde says would quote what is in it.
+    let Ok(Secret { of, data }) = serde_json::from_slice(text) else {
+        bail!("the Secret cannot be read: `type` must be text, and `data` an object of base64 texts");
     };
+    let of = of.unwrap_or_default();
     let Some(kind) = SecretType::parse(&of) else {
         bail!("the kubelet passes over a Secret of type `{of}`: it must be `kubernetes.io/dockerconfigjson`");
     };
-    let key = kind.data_key();
-    let data = data.get(key).ok_or_else(|| anyhow!("the Secret has no `{key}`, and the kubelet passes over it"))?;
+    let (key, data) = (kind.data_key(), data.unwrap_or_default());
+    let data = data
+        .get(key)
+        .ok_or_else(|| anyhow!("the Secret has no `{key}` under `data`, and the kubelet passes over it"))?;
     let data = BASE64_STANDARD.decode(data).map_err(|_| anyhow!("`{key}` of the Secret is not base64"))?;
     parse(kind, &data)
 }

@@ -189,6 +189,10 @@ fn what_cannot_be_read_is_told_and_nothing_of_a_secret() {
         ("url.json", r#"{"auths":{"https://user:hush@a.io/x":{"auth":"?"}}}"#),
         ("opaque.json", r#"{"kind":"Secret","type":"Opaque","data":{}}"#),
         ("empty.json", r#"{"kind":"Secret","type":"kubernetes.io/dockercfg"}"#),
+        ("empty-config.json", r#"{"auths":{}}"#),
+        ("null.json", r#"{"kind":"Secret","type":"kubernetes.io/dockerconfigjson","data":null}"#),
+        ("text.json", r#"{"kind":"Secret","type":"kubernetes.io/dockerconfigjson","data":"hush"}"#),
+        ("list.json", r#"{"apiVersion":"v1","kind":"List","items":[{"kind":"Secret","data":{"x":"hush"}}]}"#),
     ]);
     for (arguments, words) in [
         (&["nginx"][..], "--rules <PATH>"),
@@ -206,6 +210,10 @@ fn what_cannot_be_read_is_told_and_nothing_of_a_secret() {
         (&["--docker-config", "url.json", "nginx"], "url.json: the entry `https://***@a.io/x` has an `auth`"),
         (&["--docker-config", "opaque.json", "nginx"], "passes over a Secret of type `Opaque`"),
         (&["--docker-config", "empty.json", "nginx"], "the Secret has no `.dockercfg`"),
+        (&["--docker-config", "null.json", "nginx"], "the Secret has no `.dockerconfigjson` under `data`"),
+        (&["--docker-config", "text.json", "nginx"], "`data` an object of base64 texts"),
+        (&["--docker-config", "list.json", "nginx"], "its kind is `List`: pass one Secret"),
+        (&["--docker-config", "empty-config.json", "-"], "there are no images: standard input"),
     ] {
         let told = ask(folder.path(), arguments, "");
         assert!(told.err.contains(words) && !told.err.contains("hush"), "{arguments:?}: {}", told.err);
