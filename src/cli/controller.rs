@@ -1,6 +1,6 @@
 //! `pullcred controller`: where the controller is put together, in one place to read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use jiff::Timestamp;
 use kube::{Api, Client};
+use rustls::pki_types::DnsName;
 use tokio::sync::watch;
 
 use super::Failure;
@@ -79,7 +80,7 @@ pub(super) struct Controller {
     #[arg(long, env = "PULLCRED_SERVICE", value_name = "NAME", default_value = "pullcred-webhook")]
     service: String,
     /// Further name or address that the certificate is for, where API servers reach the webhook by a URL. May be given several times
-    #[arg(long, env = "PULLCRED_EXTRA_NAME", value_name = "NAME")]
+    #[arg(long, env = "PULLCRED_EXTRA_NAME", value_name = "NAME", value_parser = parse_name)]
     extra_name: Vec<String>,
     /// Webhook configuration whose caBundle is kept
     #[arg(long, env = "PULLCRED_WEBHOOK_CONFIGURATION", value_name = "NAME", default_value = "pullcred")]
@@ -317,9 +318,85 @@ impl Input {
     }
 }
 
+/// A name or an address in the one form in which a certificate holds it: in another it would never be found there, and the
+/// certificate would be renewed without end.
+fn parse_name(text: &str) -> Result<String, String> {
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = match bracketed {
+        Some(text) => text.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        None => text.parse().ok(),
+    };
+    if let Some(address) = address {
+        return Ok(address.to_string());
+    }
+    match DnsName::try_from(text.strip_prefix("*.").unwrap_or(text)) {
+        Ok(_) if !text.ends_with('.') => Ok(text.to_ascii_lowercase()),
+        _ => {
+            Err("neither an IP address nor a DNS name: write the host of the URL, without scheme, port and path"
+                .to_owned())
+        }
+    }
+}
+
 /// Another for each process, and readable: the Pod's name, where there is one.
 fn identity() -> String {
     use std::hash::{BuildHasher, RandomState};
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "pullcred".to_owned());
     format!("{host}_{:x}", RandomState::new().hash_one(std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Authority, Certificate};
+
+    #[test]
+    fn an_extra_name_is_found_in_the_certificate_that_is_made_for_it() {
+        let hour = Duration::from_secs(3600);
+        let authority = Authority::make(None, hour, Timestamp::now()).unwrap();
+        for (written, name) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("FD00::1", "fd00::1"),
+            ("fd00:0:0:0::1", "fd00::1"),
+            ("[fd00::1]", "fd00::1"),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+            ("Webhook.Example.COM", "webhook.example.com"),
+            ("*.example.com", "*.example.com"),
+            ("localhost", "localhost"),
+        ] {
+            let names = [parse_name(written).unwrap()];
+            assert_eq!(names, [name]);
+            let leaf = authority.sign("pullcred webhook", &names, hour, Timestamp::now()).unwrap();
+            let [leaf] = &Certificate::read_all(leaf.tls_crt.as_bytes())[..] else { panic!("one certificate") };
+            assert!(leaf.is_for(&names), "{written}: {leaf:?}");
+        }
+        // One that was made with another case is still for the name.
+        let names = ["Webhook.Example.COM".to_owned()];
+        let leaf = authority.sign("pullcred webhook", &names, hour, Timestamp::now()).unwrap();
+        assert!(Certificate::read_all(leaf.tls_crt.as_bytes())[0].is_for(&["webhook.example.com".to_owned()]));
+    }
+
+    #[test]
+    fn what_no_certificate_can_be_for_is_no_extra_name() {
+        for text in [
+            "",
+            "[fd00::1",
+            "fd00::1]",
+            "[10.0.0.1]",
+            "fd00::1%eth0",
+            "10.0.0.256",
+            "10.0.0.1:443",
+            "[fd00::1]:443",
+            "https://a.io",
+            "a.io/x",
+            "a.io.",
+            "a..io",
+            "-a.io",
+            "ä.io",
+            "a.*.io",
+            "a io",
+        ] {
+            assert!(parse_name(text).is_err(), "{text}");
+        }
+    }
 }

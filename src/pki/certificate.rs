@@ -23,6 +23,7 @@ pub struct Certificate {
     der: Vec<u8>,
     ends: Timestamp,
     is_authority: bool,
+    /// In lower case, and addresses as `IpAddr` writes them.
     names: BTreeSet<String>,
 }
 
@@ -36,7 +37,7 @@ impl Certificate {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|_| NotACertificate)?;
         let names = parsed.subject_alternative_name().ok().flatten();
         let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
             GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
             _ => None,
         });
@@ -69,7 +70,7 @@ impl Certificate {
         self.ends
     }
 
-    /// Whether it is valid for all of these names and addresses.
+    /// Whether it is valid for all of these names, in lower case, and addresses.
     pub fn is_for(&self, names: &[String]) -> bool {
         names.iter().all(|name| self.names.contains(name))
     }

@@ -75,6 +75,14 @@ fn usage_errors_end_with_2() {
 }
 
 #[test]
+fn an_extra_name_that_no_certificate_can_be_for_is_a_usage_error() {
+    let output = pullcred(&["controller", "--extra-name", "[fd00::1]:443"]);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("--extra-name") && words.contains("neither an IP address nor a DNS name"), "{words}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn rules_that_cannot_be_used_are_told_all_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);

@@ -38,7 +38,7 @@ pub struct Policy {
     pub leaf: Duration,
     /// How long the slowest API server takes to hear of a new `caBundle`, and more.
     pub soak: Duration,
-    /// Names and addresses of the leaf.
+    /// Names in lower case and addresses of the leaf, each as a certificate is read back, or no leaf would ever do.
     pub names: Vec<String>,
 }
 
