@@ -74,11 +74,16 @@ impl Election {
             let is_stop = tokio::select! {
                 () = &mut stop => true,
                 change = changes.next() => {
-                    if let Some(Ok(lease)) = change {
-                        is_known = true;
-                        if seen.lease != lease {
-                            seen = Seen { lease, since: Instant::now() };
+                    match change {
+                        Some(Ok(lease)) => {
+                            is_known = true;
+                            if seen.lease != lease {
+                                seen = Seen { lease, since: Instant::now() };
+                            }
                         }
+                        // Who has never seen it does not lead, and nothing else would say why.
+                        Some(Err(error)) => cannot("the Lease cannot be watched", &error.to_string()),
+                        None => {}
                     }
                     false
                 }
@@ -120,8 +125,8 @@ impl Election {
                         seen = Seen { lease, since: Instant::now() };
                     }
                 }
-                Ok(Err(error)) => cannot_hold(&error.to_string()),
-                Err(_) => cannot_hold("the API server does not answer in time"),
+                Ok(Err(error)) => cannot(WRITE, &error.to_string()),
+                Err(_) => cannot(WRITE, "the API server does not answer in time"),
             }
         }
         if lead.send_replace(Lead::default()).holds() {
@@ -179,9 +184,65 @@ fn holder(lease: Option<&Lease>) -> Option<&str> {
     (!holder.is_empty()).then_some(holder)
 }
 
-fn cannot_hold(error: &str) {
-    static CANNOT_HOLD: Seldom = Seldom::at_most(1);
-    if let Some(unsaid) = CANNOT_HOLD.now() {
-        tracing::warn!(error, unsaid, "the Lease cannot be written");
+const WRITE: &str = "the Lease cannot be written";
+
+fn cannot(what: &str, error: &str) {
+    static CANNOT: Seldom = Seldom::at_most(1);
+    if let Some(unsaid) = CANNOT.now() {
+        tracing::warn!(error, unsaid, "{what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_may_not_be_watched_is_told() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let refuse = async |_: Request<Body>| {
+            let status = json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "cannot list leases"});
+            Ok::<_, io::Error>(
+                Response::builder().status(403).body(Body::from(status.to_string().into_bytes())).unwrap(),
+            )
+        };
+        let leases = Api::namespaced(Client::new(tower::service_fn(refuse), "pullcred"), "pullcred");
+        let election = Election { leases, identity: "one".to_owned(), duration: Duration::from_secs(10) };
+        let is_told = async {
+            loop {
+                let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+                if said.contains("the Lease cannot be watched") && said.contains("cannot list leases") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let (lead, leading) = watch::channel(Lead::default());
+        tokio::time::timeout(Duration::from_secs(20), election.run(lead, is_told)).await.unwrap();
+        assert_eq!(*leading.borrow(), Lead::default());
     }
 }
