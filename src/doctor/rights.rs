@@ -34,50 +34,70 @@ pub(super) fn policies(name: &str) -> [String; 3] {
     ["secrets", "records", "webhook"].map(|about| format!("{name}-controller-{about}"))
 }
 
-/// What the identities need: always, and for the rules that there are. The rights on certificates are not among them: which
-/// there should be depends on who makes the certificates, and the family `certificate` sees what comes of it.
+/// Rights on one kind of resource: verbs, its API group, and its name, with a subresource behind a slash.
+type Right = (&'static str, &'static str, &'static str);
+
+/// What each identity needs everywhere, whatever the rules are.
+const EVERYWHERE: [(&str, &[Right]); 2] = [
+    (
+        "webhook",
+        &[
+            ("list watch", "pullcred.io", "clusterpullsecrets"),
+            ("list watch", "pullcred.io", "pullsecrets"),
+            ("list watch", "", "namespaces"),
+        ],
+    ),
+    (
+        CONTROLLER,
+        &[
+            ("list watch", "pullcred.io", "clusterpullsecrets"),
+            ("list watch", "pullcred.io", "pullsecrets"),
+            ("patch", "pullcred.io", "clusterpullsecrets/status"),
+            ("patch", "pullcred.io", "pullsecrets/status"),
+            ("list watch", "", "namespaces"),
+            ("list watch", "", "pods"),
+            ("create patch", "events.k8s.io", "events"),
+            ("create", "authorization.k8s.io", "selfsubjectaccessreviews"),
+            ("create", "authorization.k8s.io", "selfsubjectrulesreviews"),
+        ],
+    ),
+];
+
+const CONTROLLER: &str = "controller";
+
+/// On the Lease, and on Leases: `create` cannot be limited to a name.
+const LEASE: Right = ("get list watch update", "coordination.k8s.io", "leases");
+const LEASES: Right = ("create", "coordination.k8s.io", "leases");
+
+/// On the name of copies everywhere, and on Secrets.
+const COPY: Right = ("get list watch patch delete", "", "secrets");
+const COPIES: Right = ("create", "", "secrets");
+
+/// On a source beside pullcred.
+const SOURCE: Right = ("list watch", "", "secrets");
+
+/// What the identities need: always, and for the rules that there are; nothing that the chart does not grant. The rights on
+/// certificates are not among them: which there should be depends on who makes the certificates, and the family `certificate`
+/// sees what comes of it.
 pub(super) fn needs(release_namespace: &str, rules: &Rules) -> Vec<Need> {
-    let text = |text: &str| Some(text.to_owned());
-    let need = |component, verb: &str, group: &str, resource: &str| Need {
-        component,
-        attributes: ResourceAttributes {
-            verb: text(verb),
-            group: text(group),
-            resource: text(resource),
-            ..ResourceAttributes::default()
-        },
-    };
-    let named = |need: Need, name: &str, namespace: Option<&str>| Need {
-        attributes: ResourceAttributes { name: text(name), namespace: namespace.map(str::to_owned), ..need.attributes },
-        ..need
-    };
     let mut needs = Vec::new();
-    for component in ["webhook", "controller"] {
-        for resource in ["clusterpullsecrets", "pullsecrets"] {
-            needs.extend(["list", "watch"].map(|verb| need(component, verb, "pullcred.io", resource)));
-        }
-        needs.extend(["list", "watch"].map(|verb| need(component, verb, "", "namespaces")));
+    for (component, rights) in EVERYWHERE {
+        needs.extend(rights.iter().flat_map(|right| each(component, *right, None, None)));
     }
-    needs.extend(["list", "watch"].map(|verb| need("controller", verb, "", "pods")));
-    needs.push(need("controller", "create", "events.k8s.io", "events"));
-    let mut status = need("controller", "patch", "pullcred.io", "clusterpullsecrets");
-    status.attributes.subresource = text("status");
-    needs.push(status);
-    let lease = need("controller", "update", "coordination.k8s.io", "leases");
-    needs.push(named(lease, crate::cluster::LEASE, Some(release_namespace)));
+    let beside = Some(release_namespace);
+    needs.extend(each(CONTROLLER, LEASE, Some(crate::cluster::LEASE), beside));
+    needs.extend(each(CONTROLLER, LEASES, None, beside));
 
     let cluster = rules.cluster.there().into_iter().flatten();
     let copied: Vec<_> = cluster.filter(|known| is_copied(known.object.as_ref())).collect();
     if !copied.is_empty() {
-        needs.push(need("controller", "create", "", "secrets"));
+        needs.extend(each(CONTROLLER, COPIES, None, None));
     }
     for known in copied {
         let Ok(rule) = &known.rule else { continue };
-        needs.extend(
-            ["watch", "patch"].map(|verb| named(need("controller", verb, "", "secrets"), rule.secret_name(), None)),
-        );
+        needs.extend(each(CONTROLLER, COPY, Some(rule.secret_name()), None));
         if let Some(source) = known.object.as_ref().and_then(source_secret) {
-            needs.push(named(need("controller", "watch", "", "secrets"), &source, Some(release_namespace)));
+            needs.extend(each(CONTROLLER, SOURCE, Some(&source), beside));
         }
     }
     let mut unique: Vec<Need> = Vec::new();
@@ -87,6 +107,29 @@ pub(super) fn needs(release_namespace: &str, rules: &Rules) -> Vec<Need> {
         }
     }
     unique
+}
+
+/// A need for each verb of a right.
+fn each<'a>(
+    component: &'static str,
+    (verbs, group, resource): Right,
+    name: Option<&'a str>,
+    namespace: Option<&'a str>,
+) -> impl Iterator<Item = Need> + 'a {
+    let (resource, subresource) = resource.split_once('/').map_or((resource, None), |(of, sub)| (of, Some(sub)));
+    let text = |text: &str| Some(text.to_owned());
+    verbs.split(' ').map(move |verb| Need {
+        component,
+        attributes: ResourceAttributes {
+            verb: text(verb),
+            group: text(group),
+            resource: text(resource),
+            subresource: subresource.map(str::to_owned),
+            name: name.map(str::to_owned),
+            namespace: namespace.map(str::to_owned),
+            ..ResourceAttributes::default()
+        },
+    })
 }
 
 /// Whether the controller makes copies for a rule.
@@ -191,5 +234,78 @@ fn judge_policy(
                 _ => wrong("the binding of the same name binds another policy: it refuses nothing"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::super::observe::Known;
+    use super::*;
+    use crate::rules::Rule;
+
+    /// A rule as the API has it, with its Secret and its source.
+    fn known() -> Known<ClusterPullSecret> {
+        let object: ClusterPullSecret = serde_json::from_value(json!({
+            "apiVersion": "pullcred.io/v1alpha1",
+            "kind": "ClusterPullSecret",
+            "metadata": {"name": "regcred"},
+            "spec": {
+                "images": ["asia.gcr.io"],
+                "namespaceSelector": {},
+                "source": {"googleServiceAccountKey": {"secretRef": {"name": "gcp-key"}}},
+            },
+        }))
+        .unwrap();
+        Known { about: String::new(), rule: Ok(Rule::from_cluster_pull_secret(&object).unwrap()), object: Some(object) }
+    }
+
+    /// Who, where, a verb, a resource, and the name if it is limited to one.
+    type Granted = BTreeSet<[String; 5]>;
+
+    /// What docs/rbac.md says the chart grants, which `tests/cluster/chart_renders.rs` compares with the chart; rights on
+    /// certificates left out.
+    fn granted() -> Granted {
+        let document = include_str!("../../docs/rbac.md");
+        let lines = document.lines().filter(|line| line.starts_with("webhook ") || line.starts_with("controller "));
+        let mut granted = Granted::new();
+        for line in lines {
+            let mut words = line.split_whitespace();
+            let (who, place) = (words.next().unwrap(), words.next().unwrap());
+            let rest: Vec<&str> = words.collect();
+            let first = rest.iter().position(|word| !VERBS.contains(word)).unwrap();
+            let (verbs, resources) = rest.split_at(first);
+            let resources = resources.join(" ");
+            let (resources, names) = resources.split_once(": ").unwrap_or((&resources, ""));
+            let is_of_certificates = resources == "mutatingwebhookconfigurations"
+                || names.starts_with("pullcred-tls")
+                || (place == "beside" && resources == "secrets" && names.is_empty());
+            if is_of_certificates {
+                continue;
+            }
+            for verb in verbs {
+                for resource in resources.split(' ') {
+                    granted.insert([who, place, verb, resource, names].map(str::to_owned));
+                }
+            }
+        }
+        granted
+    }
+
+    const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
+
+    #[test]
+    fn what_is_asked_for_is_what_the_chart_grants_and_no_less() {
+        let rules = Rules { cluster: Seen::There(vec![known()]), team: Seen::There(vec![]) };
+        let asked = needs("pullcred", &rules).into_iter().map(|Need { component, attributes }| {
+            let ResourceAttributes { verb, resource, subresource, name, namespace, .. } = attributes;
+            let place = if namespace.is_some() { "beside" } else { "everywhere" };
+            let resource = [resource, subresource].into_iter().flatten().collect::<Vec<_>>().join("/");
+            [component.to_owned(), place.to_owned(), verb.unwrap(), resource, name.unwrap_or_default()]
+        });
+        assert_eq!(asked.collect::<Granted>(), granted());
     }
 }
