@@ -272,6 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_an_authority_with_a_p521_key_signed_is_fine() {
+        let now: Timestamp = "2027-01-01T12:00:00Z".parse().unwrap();
+        let made = include_str!("../../tests/offline/data/certificates/p521.pem");
+        let [leaf, authority, namesake] =
+            &made.match_indices("-----BEGIN").map(|(at, _)| &made[at..]).collect::<Vec<_>>()[..]
+        else {
+            panic!("three certificates")
+        };
+        assert_eq!(judged(Some(authority), leaf, "w.p.svc", now), ["fine"]);
+        assert_eq!(judged(Some(namesake), leaf, "w.p.svc", now), ["PC233"]);
+    }
+
+    #[test]
     fn how_late_a_renewal_is_depends_on_the_life() {
         let days = |days: i64| days * DAY;
         assert_eq!(last_seconds(BEGINS, BEGINS + days(3000)), 0, "of ours nobody knows");

@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use rcgen::{KeyPair, PublicKeyData as _};
-use x509_parser::extensions::GeneralName;
+use x509_parser::error::X509Error;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -75,16 +76,23 @@ impl Certificate {
         names.iter().all(|name| self.names.contains(name))
     }
 
-    /// Whether this is an authority whose key signed the other.
+    /// Whether this is an authority whose key signed the other. Nothing here can verify some signatures that API servers accept (of
+    /// P-521 keys: neither *ring*, which rustls has, too, nor x509-parser knows them). Of those the names have to do, and the key
+    /// identifiers where both certificates have them: an API server that trusts the authority judges for itself.
     pub fn issued(&self, other: &Self) -> bool {
         let (Ok((_, issuer)), Ok((_, leaf))) =
             (X509Certificate::from_der(&self.der), X509Certificate::from_der(&other.der))
         else {
             return false;
         };
-        self.is_authority
-            && issuer.subject().as_raw() == leaf.issuer().as_raw()
-            && leaf.verify_signature(Some(issuer.public_key())).is_ok()
+        if !self.is_authority || issuer.subject().as_raw() != leaf.issuer().as_raw() {
+            return false;
+        }
+        match leaf.verify_signature(Some(issuer.public_key())) {
+            Ok(()) => true,
+            Err(X509Error::SignatureUnsupportedAlgorithm) => may_have_signed(&issuer, &leaf),
+            Err(_) => false,
+        }
     }
 
     /// Whether a private key in PEM belongs to it. Keys in other forms than PKCS #8, which is ours, are not looked into: they may,
@@ -132,6 +140,19 @@ pub fn trusts(bundle: &[Certificate], chain: &[Certificate]) -> bool {
     false
 }
 
+/// Whether the key of one is that by which the other says it was signed, as far as both say it.
+fn may_have_signed(issuer: &X509Certificate<'_>, leaf: &X509Certificate<'_>) -> bool {
+    let own = issuer.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(own) => Some(own),
+        _ => None,
+    });
+    let signer = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(signer) => signer.key_identifier.as_ref(),
+        _ => None,
+    });
+    own.zip(signer).is_none_or(|(own, signer)| own == signer)
+}
+
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     four.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
@@ -140,5 +161,20 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").field("ends", &self.ends).field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_that_nothing_here_can_verify_is_judged_by_names_and_key_identifiers() {
+        let pem = include_bytes!("../../tests/offline/data/certificates/p521.pem");
+        let [leaf, authority, namesake] = &Certificate::read_all(pem)[..] else { panic!("three certificates") };
+        assert!(authority.issued(leaf));
+        assert!(!namesake.issued(leaf), "its key has another identifier");
+        assert!(!leaf.issued(authority) && !leaf.issued(leaf), "it is no authority");
+        assert!(trusts(std::slice::from_ref(authority), std::slice::from_ref(leaf)));
     }
 }
