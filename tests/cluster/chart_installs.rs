@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Request;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 
 use super::chart_accepted::{apply, path};
@@ -138,8 +138,19 @@ impl World {
             "metadata": {"name": "real"}, "spec": {"containers": [{"name": "c", "image": "asia.gcr.io/app"}]}
         }))
         .unwrap();
-        let created = Api::namespaced(account.client().await, "default").create(&PostParams::default(), &trial).await;
-        let refusal = created.unwrap_err().to_string();
+        let pods: Api<Pod> = Api::namespaced(account.client().await, "default");
+        let pods_of_all: Api<Pod> = Api::namespaced(self.admin.clone(), "default");
+        // The API server reads a new policy a second or so after it was made; until then it refuses nothing.
+        let refusal = wait_for("the policy to be in force", LIMIT, async || {
+            match pods.create(&PostParams::default(), &trial).await {
+                Ok(_) => {
+                    pods_of_all.delete("real", &DeleteParams::default().grace_period(0)).await.unwrap();
+                    None
+                }
+                Err(refusal) => Some(refusal.to_string()),
+            }
+        })
+        .await;
         assert!(refusal.contains("creates Pods as a dry run alone"), "{refusal}");
 
         let args = pod["containers"][0]["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());

@@ -153,7 +153,7 @@ async fn plugins_that_hang_or_fail_or_never_stop_talking_are_ended_and_their_cop
         let rule = world.name(name);
         wait_for(&format!("{rule} to be well"), limit, async || {
             let copy = world.secret(&namespace, &rule).await?;
-            (super::provided::password_of(&copy, REGISTRY).as_deref() == Some("two")).then_some(())
+            (password_of(&copy, REGISTRY).as_deref() == Some("two")).then_some(())
         })
         .await;
     }
