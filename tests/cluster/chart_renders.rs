@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::chart::{object, render, values_of};
+use crate::support::chart::{bare_helm, chart, helm, object, render, values_of};
 
 const RELEASE: &str = "pullcred";
 const NAMESPACE: &str = "registry-access";
@@ -159,6 +160,53 @@ fn names_fit_whatever_the_release_is_called() {
 }
 
 /// Role by role: who, where, which verbs, on what.
+/// The chart as an archive of this version.
+fn packaged(directory: &Path, version: &str) {
+    let (chart, directory) = (chart(), directory.to_str().unwrap());
+    let output = bare_helm(&["package", chart.to_str().unwrap(), "--version", version, "--destination", directory]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Flux adds the digest of the artifact to a chart's version, behind a `+`.
+#[test]
+fn labels_are_labels_whatever_the_version_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let version = format!("0.1.0+{}", "4fda46fd8c4e.".repeat(5) + "1");
+    packaged(directory.path(), &version);
+    let archive = directory.path().join(format!("pullcred-{version}.tgz"));
+    let output = helm(&["template", RELEASE, archive.to_str().unwrap()], &json!({}));
+    let objects: Vec<Value> = serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap()).unwrap();
+    for object in &objects {
+        let label = object["metadata"]["labels"]["helm.sh/chart"].as_str();
+        // Of the Pod of `helm test` there is none.
+        let Some(label) = label else { continue };
+        assert!(label.starts_with("pullcred-0.1.0_4fda46fd8c4e.") && label.len() == 63, "{label}");
+    }
+    assert!(objects.len() > 20, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_parent_chart_takes_it_in_or_leaves_it_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let parent = directory.path();
+    fs::create_dir(parent.join("charts")).unwrap();
+    packaged(&parent.join("charts"), "0.1.0");
+    fs::write(
+        parent.join("Chart.yaml"),
+        "apiVersion: v2\nname: platform\nversion: 1.0.0\ndependencies:\n- {name: pullcred, version: 0.1.0, condition: pullcred.enabled}\n",
+    )
+    .unwrap();
+    let objects = |enabled: bool| {
+        let values =
+            json!({"pullcred": {"enabled": enabled, "pullSecrets": [{"name": "regcred", "images": ["asia.gcr.io"]}]}});
+        let output = helm(&["template", RELEASE, parent.to_str().unwrap()], &values);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().matches("\nkind: ").count()
+    };
+    assert!(objects(true) > 20);
+    assert_eq!(objects(false), 0);
+}
+
 #[test]
 fn the_documented_rights_are_those_that_are_rendered() {
     let objects = rendered(&json!({"rbac": {"secretNames": ["regcred"], "sourceNames": ["gcp-key"]}}));
