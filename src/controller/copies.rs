@@ -33,8 +33,8 @@ pub(super) enum Outcome {
     Refused(String),
     /// The controller has no right to it; the words say which to grant.
     NotPermitted(String),
-    /// It failed for a reason that may pass. Try again after so long.
-    Failed(Duration),
+    /// It failed for a reason that may pass. Try again after so long. What the API said, if it answered.
+    Failed(Duration, Option<String>),
     /// The API server has too much to do. Write nothing at all for so long.
     Overloaded(Duration),
 }
@@ -52,7 +52,7 @@ pub(super) async fn write(client: &Client, due: &Due, config: Option<&DockerConf
         },
         (Action::Delete(state), _, _) => delete(client, &due.place, state).await.map(|()| None),
         // What was to be written is not known any more; it is decided anew.
-        _ => return Outcome::Failed(Duration::from_millis(100)),
+        _ => return Outcome::Failed(Duration::from_millis(100), None),
     };
     match written {
         Ok(secret) => Outcome::There(secret.map(|secret| secret.observed())),
@@ -120,7 +120,7 @@ fn body(place: &Place, copy: &Copy, config: &DockerConfigJson, state: Option<&Pr
 async fn failed(client: &Client, due: &Due, error: Error) -> Outcome {
     let Error::Api(status) = &error else {
         tracing::debug!(%error, namespace = %due.place.namespace, secret = %due.place.secret, "a copy could not be written");
-        return Outcome::Failed(Duration::from_secs(1));
+        return Outcome::Failed(Duration::from_secs(1), None);
     };
     let details = status.details.as_ref();
     match status.code {
@@ -129,7 +129,7 @@ async fn failed(client: &Client, due: &Due, error: Error) -> Outcome {
         403 if details
             .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")) =>
         {
-            Outcome::Failed(Duration::from_secs(5))
+            Outcome::Failed(Duration::from_secs(5), None)
         }
         403 => match missing_right(client, &due.place, &due.action).await {
             Some(words) => Outcome::NotPermitted(words),
@@ -141,7 +141,7 @@ async fn failed(client: &Client, due: &Due, error: Error) -> Outcome {
             let seconds = details.map_or(0, |details| u64::from(details.retry_after_seconds));
             Outcome::Overloaded(Duration::from_secs(seconds.max(1)))
         }
-        _ => Outcome::Failed(Duration::from_secs(1)),
+        _ => Outcome::Failed(Duration::from_secs(1), Some(status.message.clone())),
     }
 }
 
@@ -149,7 +149,7 @@ async fn look(client: &Client, place: &Place) -> Outcome {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &place.namespace);
     match secrets.get_opt(&place.secret).await {
         Ok(found) => Outcome::Overtaken(found.map(|secret| secret.observed())),
-        Err(_) => Outcome::Failed(Duration::from_secs(1)),
+        Err(_) => Outcome::Failed(Duration::from_secs(1), None),
     }
 }
 

@@ -43,6 +43,9 @@ const RATE: u32 = 200;
 /// The loop comes round at least so often, so that liveness sees it.
 const BEAT: Duration = Duration::from_secs(5);
 
+/// One that takes the lead writes so long before it says how rules stand.
+const NEW_LEAD: Duration = Duration::from_secs(3);
+
 /// How long writes under way may take when the process ends.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -226,10 +229,15 @@ impl Controller {
             self.ledger.rest();
             return;
         }
+        let another = self.term.replace(lead.term()).is_some_and(|before| before != lead.term());
         if !was_leading {
-            self.ledger.begin();
+            self.ledger.begin(another);
+            if self.is_listed() {
+                // What is refused is known once it has been tried.
+                self.look_at = self.now() + NEW_LEAD;
+            }
         }
-        if self.term.replace(lead.term()).is_some_and(|before| before != lead.term()) {
+        if another {
             let now = self.now();
             for (name, known) in &mut self.rules {
                 if known.forget_fetched(now) {

@@ -74,8 +74,9 @@ pub(super) struct Known {
     pub(super) refreshed_at: Option<Timestamp>,
     /// For what is asked for: when.
     pub(super) refresh: Option<Refresh>,
-    /// Whether somebody is being asked.
+    /// Whether somebody is being asked, and since which version the question is the same.
     pub(super) is_asking: bool,
+    pub(super) question: Version,
     /// Whether the answer will be to a question of before.
     is_outdated: bool,
     /// The status that was written last, and what the API has made of it.
@@ -99,6 +100,7 @@ impl Known {
         let state = if origin == Origin::Unmanaged { SourceState::Unmanaged } else { SourceState::Unknown };
         let (expires_at, refreshed_at) = said_of(&document);
         Self {
+            question: version_of(&document),
             rule,
             expires_at,
             refreshed_at,
@@ -116,12 +118,14 @@ impl Known {
     /// The object has changed. Whether what the copies hold has to be found out anew.
     pub(super) fn update(&mut self, object: ClusterRule, now: Duration) -> bool {
         let new = Self::new(object, now);
-        let is_other = self.version() != new.version() || self.document.spec != new.document.spec;
+        let is_other =
+            version_of(&self.document) != version_of(&new.document) || self.document.spec != new.document.spec;
         if !is_other {
             self.document = new.document;
         } else if self.asks_for_the_same(&new) {
-            let (config, expires_at, refreshed_at) = (self.config.take(), self.expires_at, self.refreshed_at);
-            *self = Self { config, expires_at, refreshed_at, ..new };
+            // Who is asked already is not asked again.
+            self.refresh = self.refresh.take().filter(|_| new.refresh.is_some()).or(new.refresh);
+            (self.document, self.rule) = (new.document, new.rule);
         } else {
             // What another source gave, or for other images, goes to nobody whom the rule serves only now.
             *self = Self { expires_at: None, refreshed_at: None, ..new };
@@ -148,11 +152,6 @@ impl Known {
             self.ask_anew(now);
         }
         is_fetched
-    }
-
-    /// The object's uid and generation: while both stay, it asks for the same.
-    pub(super) fn version(&self) -> Version {
-        (self.document.metadata.uid.clone(), self.document.metadata.generation)
     }
 
     /// What provisioning has to know; `None` for a rule that is not valid.
@@ -273,6 +272,10 @@ impl Team {
     }
 }
 
+fn version_of(document: &ClusterPullSecret) -> Version {
+    (document.metadata.uid.clone(), document.metadata.generation)
+}
+
 /// When the credential ends and when it was refreshed, as the last leader said: that stays true until something is read or fetched anew.
 fn said_of(document: &ClusterPullSecret) -> (Option<Timestamp>, Option<Timestamp>) {
     let status = document.status.as_ref();
@@ -290,4 +293,90 @@ fn jitter(name: &str) -> f64 {
 /// The API keeps whole seconds.
 pub(super) fn whole_seconds(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(generation: i64, change: &Value) -> ClusterRule {
+        let mut object = json!({
+            "metadata": {"name": "r", "uid": "u", "generation": generation},
+            "spec": {
+                "images": ["registry.example"], "namespaceSelector": {"matchLabels": {"a": "b"}},
+                "source": {"credentialProvider": {"name": "p"}},
+            },
+        });
+        json_patch::merge(&mut object, change);
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn answer(lifetime: Lifetime) -> Fetched {
+        let auths = DockerConfig::parse(
+            crate::image::SecretType::DockerConfigJson,
+            br#"{"auths": {"registry.example": {"username": "u", "password": "p"}}}"#,
+        )
+        .unwrap();
+        Fetched { auths, lifetime }
+    }
+
+    fn fetched(lifetime: Lifetime) -> Known {
+        let mut known = Known::new(object(1, &json!({})), Duration::ZERO);
+        known.refresh.as_mut().unwrap().asks(Duration::ZERO);
+        known.is_asking = true;
+        known.fetched(Ok(answer(lifetime)), Timestamp::UNIX_EPOCH, Duration::ZERO).unwrap();
+        known
+    }
+
+    #[test]
+    fn what_was_fetched_stays_while_the_question_is_the_same_and_no_longer() {
+        #[rustfmt::skip]
+        let table = [
+            (json!({"spec": {"namespaceSelector": {"matchLabels": {"a": "c"}}}}),                               true),
+            (json!({"spec": {"secretName": "other", "reclaimAfter": "1h"}}),             true),
+            (json!({"spec": {"images": ["registry.example/team"]}}),                     false),
+            (json!({"spec": {"source": {"credentialProvider": {"name": "other"}}}}),     false),
+            (json!({"spec": {"source": {"credentialProvider": null, "unmanaged": {}}}}), false),
+            (json!({"metadata": {"uid": "another"}}),                                    false),
+        ];
+        for (change, stays) in table {
+            let mut known = fetched(Lifetime::For(Duration::from_secs(3600)));
+            let (config, next) = (known.config.clone(), known.refresh.and_then(|refresh| refresh.next()));
+            assert!(known.update(object(2, &change), Duration::from_secs(60)), "{change}");
+            assert_eq!(known.config, config.filter(|_| stays), "{change}");
+            assert_eq!(known.refreshed_at.is_some(), stays, "{change}");
+            let is_kept = known.refresh.and_then(|refresh| refresh.next()) == next;
+            assert_eq!(is_kept, stays, "{change}");
+        }
+    }
+
+    #[test]
+    fn a_credential_for_one_use_is_used_up_whatever_else_the_rule_says_now() {
+        let mut known = fetched(Lifetime::Once);
+        known.update(object(2, &json!({"spec": {"secretName": "other"}})), Duration::from_secs(60));
+        assert!(known.refresh.unwrap().is_used_up(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn who_is_asked_already_answers_the_rule_as_it_is_by_then() {
+        let mut known = Known::new(object(1, &json!({})), Duration::ZERO);
+        let question = known.question.clone();
+        known.is_asking = true;
+        known.update(object(2, &json!({"spec": {"secretName": "other"}})), Duration::ZERO);
+        assert!(known.is_asking && known.question == question);
+        known.update(object(3, &json!({"spec": {"images": ["registry.example/team"]}})), Duration::ZERO);
+        assert!(!known.is_asking && known.question != question);
+    }
+
+    #[test]
+    fn who_leads_again_asks_anew() {
+        let mut known = fetched(Lifetime::Unlimited);
+        assert!(known.forget_fetched(Duration::from_secs(60)));
+        assert!(known.config.is_none() && known.state == SourceState::Unknown);
+        assert_eq!(known.refresh.unwrap().next(), Some(Duration::from_secs(60)));
+        let copied = json!({"spec": {"source": {"credentialProvider": null, "secretRef": {"name": "s"}}}});
+        let mut known = Known::new(object(1, &copied), Duration::ZERO);
+        assert!(!known.forget_fetched(Duration::ZERO));
+    }
 }

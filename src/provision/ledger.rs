@@ -7,10 +7,14 @@ use std::time::Duration;
 use super::needs::{Needs, Want};
 use super::pace::Pace;
 use super::plan::{Action, Copy, Desired, Observed, plan};
+use super::waiting::Waiting;
 use super::{Name, Place};
 
 /// A refused write is tried again after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// A write that failed so often in a row, with an answer, is told as one that is refused.
+const TOLD_AFTER: u32 = 3;
 
 /// As many places are remembered that were written before those that are calm are forgotten.
 const PACES: usize = 4096;
@@ -89,9 +93,11 @@ struct Book {
 }
 
 impl Book {
-    /// Where there is one.
+    /// Where there is one, or something is said of one.
     fn places(&self, name: &Name) -> impl Iterator<Item = Place> {
-        self.there.keys().map(|namespace| Place { namespace: Arc::clone(namespace), secret: Arc::clone(name) })
+        let namespaces = self.there.keys().chain(self.conflicts.keys()).chain(self.refused.keys());
+        let place = |namespace: &Name| Place { namespace: Arc::clone(namespace), secret: Arc::clone(name) };
+        namespaces.chain(self.unprovided.keys()).map(place)
     }
 
     fn put(&mut self, namespace: &Name, observed: Observed) {
@@ -111,40 +117,6 @@ impl Book {
                 }
             }
         }
-    }
-}
-
-/// Places to be looked at later: each of them once, however often it is asked for.
-#[derive(Debug, Default)]
-struct Waiting {
-    by_time: BTreeSet<(Duration, Place)>,
-    of: HashMap<Place, Duration>,
-}
-
-impl Waiting {
-    /// The place is looked at then, or before.
-    fn until(&mut self, due: Duration, place: &Place) {
-        match self.of.get(place) {
-            Some(sooner) if *sooner <= due => return,
-            Some(later) => _ = self.by_time.remove(&(*later, place.clone())),
-            None => {}
-        }
-        self.of.insert(place.clone(), due);
-        self.by_time.insert((due, place.clone()));
-    }
-
-    fn first(&self) -> Option<Duration> {
-        self.by_time.first().map(|(due, _)| *due)
-    }
-
-    /// A place whose time has come. It is not waiting any more.
-    fn take(&mut self, now: Duration) -> Option<Place> {
-        if self.first()? > now {
-            return None;
-        }
-        let (_, place) = self.by_time.pop_first()?;
-        self.of.remove(&place);
-        Some(place)
     }
 }
 
@@ -218,14 +190,14 @@ impl Ledger {
         self.later.clear();
     }
 
-    /// Writes are asked for from now on: every place is looked at, with nothing in mind that was decided before.
-    pub fn begin(&mut self) {
+    /// Writes are asked for from now on: every place is looked at. `another`: somebody else has written meanwhile, and since when copies
+    /// are not used is not known any more.
+    pub fn begin(&mut self, another: bool) {
         self.waiting = Waiting::default();
-        self.unused_since.clear();
-        for (name, book) in &mut self.books {
-            book.conflicts.clear();
-            book.refused.clear();
-            book.unprovided.clear();
+        if another {
+            self.unused_since.clear();
+        }
+        for (name, book) in &self.books {
             self.dirty.extend(book.places(name));
             self.needs.every_namespace_is_dirty(name);
         }
@@ -348,6 +320,10 @@ impl Ledger {
     pub fn refused(&mut self, place: &Place, now: Duration, why: Refusal) {
         let is_removal = self.in_flight.get(place) == Some(&None);
         self.ended(place, now, |pace, content| pace.failed(now, content, ASK_AGAIN));
+        self.tell(place, is_removal, why);
+    }
+
+    fn tell(&mut self, place: &Place, is_removal: bool, why: Refusal) {
         let Some(book) = self.books.get_mut(&place.secret) else { return };
         let rule = match self.needs.want(place) {
             Want::Needed(facts) | Want::Unused(facts) => Some(facts),
@@ -365,9 +341,17 @@ impl Ledger {
         }
     }
 
-    /// A write failed, and nothing is known of its effect. It is tried again after `pause`, and when it fails again, later.
-    pub fn failed(&mut self, place: &Place, now: Duration, pause: Duration) {
+    /// A write failed, and nothing is known of its effect. It is tried again after `pause`, and when it fails again, later. `words`:
+    /// what the API said, if it answered. Whether that is told from now on.
+    pub fn failed(&mut self, place: &Place, now: Duration, pause: Duration, words: Option<&str>) -> bool {
+        let is_removal = self.in_flight.get(place) == Some(&None);
         self.ended(place, now, |pace, content| pace.failed(now, content, pause));
+        let failures = self.paces.get(place).map_or(0, Pace::failures);
+        let told = words.filter(|_| failures >= TOLD_AFTER);
+        if let Some(words) = told {
+            self.tell(place, is_removal, Refusal::Other(words.to_owned()));
+        }
+        told.is_some() && failures == TOLD_AFTER
     }
 
     /// A write that is due is not begun yet, but after `pause`.
@@ -408,6 +392,7 @@ impl Ledger {
                 book.refused.remove(&place.namespace);
                 // Another namespace of this name begins anew.
                 self.paces.remove(place);
+                self.waiting.forget(place);
                 return (Action::Nothing, Desired::Absent);
             }
             Want::NotServed => Desired::Absent,
@@ -473,28 +458,4 @@ impl Ledger {
 fn is_newer(known: &Observed, other: &Observed) -> bool {
     let version = |observed: &Observed| observed.version.parse::<u64>().ok();
     version(known) > version(other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_waits_once_however_often_it_is_asked_for_and_never_too_long() {
-        let mut waiting = Waiting::default();
-        let place = |name: &str| Place { namespace: name.into(), secret: "regcred".into() };
-        let seconds = Duration::from_secs;
-        for turn in 0..1000 {
-            waiting.until(seconds(86400 + turn), &place("a"));
-        }
-        assert_eq!((waiting.by_time.len(), waiting.of.len()), (1, 1));
-        waiting.until(seconds(5), &place("a"));
-        waiting.until(seconds(7), &place("b"));
-        assert_eq!(waiting.take(seconds(4)), None);
-        assert_eq!(waiting.take(seconds(6)), Some(place("a")));
-        assert_eq!(waiting.first(), Some(seconds(7)));
-        waiting.until(seconds(86400), &place("a"));
-        assert_eq!(waiting.take(seconds(8)), Some(place("b")));
-        assert_eq!((waiting.first(), waiting.of.len()), (Some(seconds(86400)), 1));
-    }
 }

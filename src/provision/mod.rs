@@ -10,6 +10,7 @@ mod pace;
 mod plan;
 mod refresh;
 mod status;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

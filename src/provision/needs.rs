@@ -245,10 +245,8 @@ impl Needs {
     /// Whether a place needs a copy.
     pub fn want(&self, place: &Place) -> Want<'_> {
         let Some(namespace) = self.namespaces.get(&place.namespace) else { return Want::Unknown };
-        if *place.namespace == *self.release_namespace {
-            return Want::NotServed;
-        }
-        if namespace.ending {
+        // Where the sources are nothing is ours to write or to remove, whatever owner somebody has given it.
+        if namespace.ending || *place.namespace == *self.release_namespace {
             return Want::Unknown;
         }
         for name in self.by_secret.get(&place.secret).into_iter().flatten() {

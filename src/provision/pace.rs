@@ -50,6 +50,11 @@ impl Pace {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// How many writes in a row were not made.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// When the next write may be, of a copy with this content or, without one, a removal.
     pub fn not_before(&self, content: Option<u64>) -> Duration {
         if self.is_other(content) { Duration::ZERO } else { self.not_before }

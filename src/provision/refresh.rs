@@ -79,15 +79,16 @@ impl Refresh {
         }
     }
 
-    /// Whether the last credential was for one use.
+    /// Whether the last credential was for one use, and who gave it gives another: copies wait for that. After a failure they get what
+    /// there is.
     pub fn is_for_one_use(&self) -> bool {
-        self.once
+        self.once && self.failures == 0
     }
 
     /// Whether a copy that is needed at `now` wants a fresh credential first: the last was for one use, and it is a minute
     /// since anybody was asked.
     pub fn is_used_up(&self, now: Duration) -> bool {
-        self.once && self.asked.is_none_or(|asked| now >= asked + ONCE_A)
+        self.is_for_one_use() && self.asked.is_none_or(|asked| now >= asked + ONCE_A)
     }
 }
 
@@ -134,6 +135,12 @@ mod tests {
         assert_eq!(refresh.next(), None);
         assert!(!refresh.is_used_up(Duration::from_secs(59)));
         assert!(refresh.is_used_up(Duration::from_secs(60)));
+        // One that hangs is asked again as any other that fails, and no copy waits for it.
+        refresh.asks(Duration::from_secs(60));
+        assert!(refresh.is_for_one_use());
+        refresh.failed(Duration::from_secs(120));
+        assert!(!refresh.is_for_one_use() && !refresh.is_used_up(Duration::from_secs(1000)));
+        assert_eq!(refresh.next(), Some(Duration::from_secs(125)));
     }
 
     #[test]

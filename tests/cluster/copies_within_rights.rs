@@ -44,6 +44,20 @@ async fn a_name_that_is_not_permitted_is_told_and_served_once_it_is() {
     world.copy(&namespace, &other, "two").await;
 }
 
+/// Whoever fills the Secrets of an `unmanaged` rule, the controller needs no right to them.
+#[tokio::test]
+async fn a_name_that_is_nobodys_to_write_is_no_missing_right() {
+    let world = World::permitting(&[]).await;
+    let (name, unmanaged) = (world.name("regcred"), world.name("vault"));
+    let controller = world.controller().await;
+    world.put_rule(&unmanaged, json!({"source": {"unmanaged": {}}})).await;
+    world.reason(&unmanaged, "Unmanaged").await;
+    world.put_rule(&name, json!({})).await;
+    world.reason(&name, "NotPermitted").await;
+    let log = controller.log();
+    assert!(log.contains(&format!("Secrets named {name}")) && !log.contains(&unmanaged), "{log}");
+}
+
 /// With the chart alone this cannot be; with roles of one's own it can.
 #[tokio::test]
 async fn a_right_that_only_a_write_misses_is_told_as_one() {
@@ -93,6 +107,71 @@ async fn a_copy_that_may_not_be_removed_is_told_as_such() {
     assert!(message.contains(&format!("may not delete Secrets named {name}")), "{message}");
 }
 
+/// An answer that is no refusal, but comes each time.
+#[tokio::test]
+async fn a_copy_that_fails_again_and_again_is_told_as_refused() {
+    let world = World::new().await;
+    let name = world.name("regcred");
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"],
+            }]},
+            "matchConditions": [{"name": "there", "expression": format!("request.namespace == '{}'", world.name("team"))}],
+            "validations": [{"expression": "false", "message": "who are you", "reason": "Unauthorized"}],
+        },
+    }))
+    .unwrap();
+    let objects = Denial::of(&world, &policy).await;
+    let controller = world.controller().await;
+    world.put_source(&name, REGISTRY, "one").await;
+    let namespace = world.namespace("team", json!({})).await;
+    // Until the API server has read the policy it refuses nothing.
+    let trial = |secret: &str| {
+        let (secrets, name) = (world.secrets(&namespace), secret.to_owned());
+        async move {
+            let secret = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+            secrets.create(&PostParams { dry_run: true, ..PostParams::default() }, &secret).await.is_err().then_some(())
+        }
+    };
+    crate::support::wait_for("the policy to be in force", Duration::from_secs(20), || trial("trial")).await;
+    world.put_rule(&name, json!({})).await;
+    world.put_pod(&namespace, "app", &[&name]).await;
+    let message = message_of(&world.reason(&name, "WriteRefused").await).to_owned();
+    assert!(message.contains(&namespace) && message.contains("who are you"), "{message}");
+    assert_eq!(controller.log().matches("cannot be written again and again").count(), 1);
+    objects.lift().await;
+    world.copy(&namespace, &name, "one").await;
+    world.reason(&name, "Provided").await;
+}
+
+/// A policy that refuses.
+struct Denial {
+    policies: Api<ValidatingAdmissionPolicy>,
+    bindings: Api<ValidatingAdmissionPolicyBinding>,
+    name: String,
+}
+
+impl Denial {
+    async fn of(world: &World, policy: &ValidatingAdmissionPolicy) -> Self {
+        let name = policy.metadata.name.clone().unwrap();
+        let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+            "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
+        }))
+        .unwrap();
+        let (policies, bindings) = (Api::all(world.client.clone()), Api::all(world.client.clone()));
+        policies.create(&PostParams::default(), policy).await.unwrap();
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        Self { policies, bindings, name }
+    }
+
+    async fn lift(self) {
+        self.bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        self.policies.delete(&self.name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
 /// A policy of somebody's that refuses what we write: the API server is not asked again every second, and other rules are not kept
 /// waiting.
 #[tokio::test]
@@ -110,14 +189,7 @@ async fn a_status_that_is_refused_is_tried_again_more_and_more_seldom() {
         },
     }))
     .unwrap();
-    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
-        "metadata": {"name": refused}, "spec": {"policyName": refused, "validationActions": ["Deny"]},
-    }))
-    .unwrap();
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
-    policies.create(&PostParams::default(), &policy).await.unwrap();
-    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let denial = Denial::of(&world, &policy).await;
     let controller = world.controller().await;
     let lines = || controller.log().lines().filter(|line| line.contains("a status is not written")).count();
     // Until the API server has read the policy, what is said is written.
@@ -135,8 +207,7 @@ async fn a_status_that_is_refused_is_tried_again_more_and_more_seldom() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     // After 1, 2 and 4 seconds, and not each second.
     assert!((2..=4).contains(&lines()), "{}", controller.log());
-    bindings.delete(&refused, &DeleteParams::default()).await.unwrap();
-    policies.delete(&refused, &DeleteParams::default()).await.unwrap();
+    denial.lift().await;
     world.reason(&refused, "SourceMissing").await;
 }
 

@@ -233,7 +233,7 @@ impl World {
 
     fn lead(&mut self) {
         if std::mem::take(&mut self.rests) {
-            self.ledger.begin();
+            self.ledger.begin(true);
         }
     }
 
@@ -476,10 +476,53 @@ fn a_copy_that_may_not_be_removed_is_told_of_its_rule_until_it_is_gone() {
         let standing = world.ledger.standing(RULES[0]);
         assert_eq!((standing.refused.len(), standing.not_removed.len()), (0, 1));
         assert!(standing.not_removed.contains_key(NAMESPACES[0]));
+        // A lead that was lost for a moment is no reason to say that all is well.
+        world.happen(&Event::Rests);
+        world.happen(&Event::Leads);
+        assert_eq!(world.ledger.next(world.now), None);
+        assert_eq!(world.ledger.standing(RULES[0]), standing);
     }
     world.happen(&Event::Deleted(0, 0));
     world.settle();
     assert_eq!(world.ledger.standing(RULES[0]).not_removed.len(), 0);
+}
+
+/// A source that was restored from a copy has the copy's owner.
+#[test]
+fn nothing_is_removed_where_the_sources_are() {
+    let mut world = World::new();
+    let release = NAMESPACES.iter().position(|name| *name == "release").unwrap();
+    world.happen(&Event::Namespace(release, Some((true, false))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.happen(&Event::Material(0, 1));
+    let uid = world.rules[&0].1.as_str().into();
+    let restored = Observed { owners: [uid].into(), ..world.new_secret() };
+    world.put(&place(release, 0), restored);
+    world.happen(&Event::Pod(release, 0, Some((true, vec![0]))));
+    assert_eq!(world.ledger.next(world.now), None);
+}
+
+/// Somebody's webhook that is away, or an API server with a fault: not a refusal, and no better for whoever waits.
+#[test]
+fn what_fails_again_and_again_with_an_answer_is_told() {
+    let mut world = World::new();
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.happen(&Event::Material(0, 1));
+    let second = Duration::from_secs(1);
+    let mut told = Vec::new();
+    for words in [None, Some("a"), Some("b"), Some("c"), None] {
+        world.now += Duration::from_secs(60);
+        let due = world.ledger.next(world.now).unwrap();
+        let is_new = world.ledger.failed(&due.place, world.now, second, words);
+        let why = world.ledger.standing(RULES[0]).refused.get(NAMESPACES[0]).map(|why| why.words().to_owned());
+        told.push((is_new, why));
+    }
+    let of = |words: &str| Some(words.to_owned());
+    assert_eq!(told, [(false, None), (false, None), (true, of("b")), (false, of("c")), (false, of("c"))]);
+    world.settle();
+    assert!(world.ledger.standing(RULES[0]).refused.is_empty());
 }
 
 /// Namespaces come and go for as long as a cluster lives, and for as long does a process wait for the lead.
@@ -506,6 +549,25 @@ fn who_does_not_lead_remembers_nothing_of_what_is_gone() {
 }
 
 #[test]
+fn a_copy_that_is_to_be_reclaimed_is_forgotten_with_its_namespace() {
+    let mut world = World::new();
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    let hour = Duration::from_secs(3600);
+    world.ledger.needs.put_rule(RuleFacts { reclaim_after: hour, ..facts(0, &serves_all(), &world.rules[&0].1) });
+    world.happen(&Event::Material(0, 1));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.settle();
+    world.happen(&Event::Pod(0, 0, None));
+    assert_eq!(world.ledger.next(world.now), None);
+    assert_eq!(world.ledger.next_wake(), Some(world.now + hour));
+    world.happen(&Event::Deleted(0, 0));
+    world.happen(&Event::Namespace(0, None));
+    assert_eq!(world.ledger.next(world.now), None);
+    assert_eq!(world.ledger.next_wake(), None);
+}
+
+#[test]
 fn a_place_under_way_is_left_alone_until_its_write_is_done() {
     let state = RuleState { secret: 0, tier: None, eager: true, shadow: false, copied: true, created: 0 };
     let mut world = World::new();
@@ -515,11 +577,11 @@ fn a_place_under_way_is_left_alone_until_its_write_is_done() {
     let due = world.ledger.next(Duration::ZERO).unwrap();
     world.happen(&Event::Material(0, 2));
     assert_eq!(world.ledger.next(Duration::ZERO), None);
-    world.ledger.failed(&due.place, Duration::ZERO, Duration::from_secs(1));
+    world.ledger.failed(&due.place, Duration::ZERO, Duration::from_secs(1), None);
     // What failed was another content.
     let again = world.ledger.next(Duration::ZERO).unwrap();
     assert_eq!(again.copy.as_ref().unwrap().fingerprint, 2);
-    world.ledger.failed(&again.place, Duration::ZERO, Duration::from_secs(1));
+    world.ledger.failed(&again.place, Duration::ZERO, Duration::from_secs(1), None);
     assert_eq!(world.ledger.next(Duration::ZERO), None);
     assert_eq!(world.ledger.next(Duration::from_secs(1)), Some(again));
 }

@@ -1,8 +1,8 @@
 //! What the loop sets going, and what comes back: writes, and questions to sources and to the API.
 
 use super::{
-    Arc, Asked, CONCURRENT, Controller, Done, Due, Duration, Found, ImagePattern, Known, Name, News, Origin, Outcome,
-    SourceState, Timestamp, Watched, Written, copies, google, plugin,
+    Arc, Asked, CONCURRENT, Controller, Done, Due, Duration, Found, HashMap, ImagePattern, Known, Name, News, Origin,
+    Outcome, SourceState, Timestamp, Watched, Written, copies, google, plugin,
 };
 use crate::provision::{Action, Refresh, Refusal};
 use kube::Resource;
@@ -82,7 +82,7 @@ impl Controller {
         refresh.asks(now);
         known.is_asking = true;
         let asked = Timestamp::now();
-        let (rule, version) = (Arc::clone(name), known.version());
+        let (rule, version) = (Arc::clone(name), known.question.clone());
         match &known.origin {
             Origin::Plugin(plugin) => {
                 let (plugins, plugin) = (self.setup.plugins.clone(), plugin.clone());
@@ -142,7 +142,7 @@ impl Controller {
         let sources = self.sources.iter_mut().map(|(name, source)| (name, &mut source.watched, true));
         for (name, watched, is_source) in copies.chain(sources) {
             let Watched::Not(denied) = watched else { continue };
-            if !denied.asks(now) {
+            if !denied.asks(now) || !(is_source || is_copied(&self.rules, name)) {
                 continue;
             }
             let (client, secret, namespace) = (self.setup.client.clone(), name.clone(), namespace.clone());
@@ -175,6 +175,8 @@ impl Controller {
                 match (answer, is_source) {
                     (true, false) => self.watch_copies(&secret),
                     (true, true) => self.watch_source(&secret),
+                    // What nobody is to write need not be seen.
+                    (false, false) if !is_copied(&self.rules, &secret) => {}
                     (false, _) => {
                         if !std::mem::replace(&mut denied.is_sure, true) {
                             tracing::error!(secret, "{}", denied.words);
@@ -190,7 +192,7 @@ impl Controller {
                 self.setup.series.fetches.of(outcome).inc();
                 self.is_stirred = true;
                 // The answer to what a rule said that is not there any more, or says something else now.
-                let Some(known) = self.rules.get_mut(&rule).filter(|known| known.version() == version) else { return };
+                let Some(known) = self.rules.get_mut(&rule).filter(|known| known.question == version) else { return };
                 if let Some(fingerprint) = known.fetched(answer, asked, now) {
                     self.ledger.set_material(&rule, Some(fingerprint));
                 }
@@ -246,10 +248,27 @@ impl Controller {
                 self.rate_permits = self.rate_permits.max(now + pause);
                 self.ledger.postponed(place, now, pause);
             }
-            Outcome::Failed(pause) => {
+            Outcome::Failed(pause, words) => {
                 writes.of(Written::Failed).inc();
-                self.ledger.failed(place, now, pause);
+                if let Some(words) = &words {
+                    tracing::debug!(namespace, secret, "a copy cannot be written: {words}");
+                }
+                if self.ledger.failed(place, now, pause, words.as_deref()) {
+                    tracing::warn!(
+                        namespace,
+                        secret,
+                        "a copy cannot be written again and again: {}",
+                        words.unwrap_or_default()
+                    );
+                }
             }
         }
     }
+}
+
+/// Whether a rule has copies of this name that are not somebody else's affair.
+fn is_copied(rules: &HashMap<Name, Known>, secret: &str) -> bool {
+    rules.values().any(|known| {
+        known.origin != Origin::Unmanaged && known.rule.as_ref().is_ok_and(|rule| rule.secret_name() == secret)
+    })
 }
