@@ -239,7 +239,10 @@ async fn calls(name: &str, count: usize, script: &[Act]) -> Seen {
             succeeded,
             connections: requests.iter().map(|(connection, ..)| *connection).collect(),
             paths,
-            pauses: requests.windows(2).map(|pair| (pair[1].2 - pair[0].2).as_secs()).collect(),
+            pauses: requests
+                .windows(2)
+                .map(|pair| (pair[1].2 - pair[0].2 + Duration::from_millis(500)).as_secs())
+                .collect(),
         }
     }))
     .await;
@@ -332,7 +335,7 @@ async fn twenty_five_connections_are_kept_for_ninety_seconds() {
 #[tokio::test]
 async fn the_webhooks_of_a_request_share_its_time() {
     let cluster = Cluster::alone().await;
-    let (first, second) = (Duration::from_millis(6500), Duration::from_millis(100));
+    let (first, second) = (Duration::from_millis(6100), Duration::from_millis(100));
     let real = Scripted::start(&[Act::Late(first), Act::Late(second)]).await;
     // Webhooks are called in the order of their names.
     register(&cluster, &real, "a.share.test.io", "/mutate", 30).await;

@@ -39,9 +39,11 @@ async fn a_pod_finds_the_secret_that_it_names_in_a_namespace_made_a_moment_ago()
     assert_eq!(status.conflicts.unwrap().count, 0);
     // The release namespace is no target, whoever references the name there.
     world.put_pod(&world.release, "app", &[&name]).await;
-    world.put_pod(&namespace, "second", &[&name]).await;
     let source = world.secret(&world.release, &name).await.unwrap();
-    assert!(source.owner_references().is_empty());
+    let other = world.namespace("other", json!({})).await;
+    world.put_pod(&other, "app", &[&name]).await;
+    world.copy(&other, &name, "one").await;
+    assert_eq!(world.secret(&world.release, &name).await.unwrap(), source);
 }
 
 #[tokio::test]

@@ -90,6 +90,7 @@ async fn writers_that_are_always_faster_are_met_with_patience_and_the_copy_is_ri
     let name = world.name("regcred");
     let controller = world.controller().await;
     let namespaces = with_copies(&world, &name, 5).await;
+    let flow = world.flow("writes", &["patch"], &["secrets"]).await;
     let mut editing = JoinSet::new();
     let end = Instant::now() + Duration::from_secs(5);
     // Each copy changes every few milliseconds, so that what a write was computed from is gone when it arrives.
@@ -108,7 +109,6 @@ async fn writers_that_are_always_faster_are_met_with_patience_and_the_copy_is_ri
             });
         }
     }
-    let flow = world.flow("writes", &["patch"], &["secrets"]).await;
     world.put_source(&name, REGISTRY, "two").await;
     let edits: u32 = editing.join_all().await.into_iter().sum();
     all_hold(&world, &name, "two", 5).await;
@@ -121,7 +121,7 @@ async fn writers_that_are_always_faster_are_met_with_patience_and_the_copy_is_ri
 
 #[tokio::test]
 async fn a_rotation_that_a_kill_interrupts_is_ended_by_the_next_leader() {
-    const COPIES: usize = 300;
+    const COPIES: usize = 500;
     let world = World::new().await;
     let name = world.name("regcred");
     let mut first = world.controller().await;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
-use super::provided::{REGISTRY, World, message_of};
+use super::provided::{LIMIT, REGISTRY, World, message_of};
 
 #[tokio::test]
 async fn a_name_that_is_not_permitted_is_told_and_served_once_it_is() {
@@ -107,43 +109,42 @@ async fn a_copy_that_may_not_be_removed_is_told_as_such() {
     assert!(message.contains(&format!("may not delete Secrets named {name}")), "{message}");
 }
 
-/// An answer that is no refusal, but comes each time.
+/// Somebody's webhook that is away: what the API answers then is no refusal, and no better for whoever waits.
 #[tokio::test]
 async fn a_copy_that_fails_again_and_again_is_told_as_refused() {
     let world = World::new().await;
     let name = world.name("regcred");
-    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+    let namespace = world.namespace("team", json!({})).await;
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(world.client.clone());
+    let configuration = serde_json::from_value(json!({
         "metadata": {"name": name},
-        "spec": {
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"],
-            }]},
-            "matchConditions": [{"name": "there", "expression": format!("request.namespace == '{}'", world.name("team"))}],
-            "validations": [{"expression": "false", "message": "who are you", "reason": "Unauthorized"}],
-        },
+        "webhooks": [{
+            "name": "away.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}],
+        }],
     }))
     .unwrap();
-    let objects = Denial::of(&world, &policy).await;
+    configurations.create(&PostParams::default(), &configuration).await.unwrap();
     let controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
-    let namespace = world.namespace("team", json!({})).await;
-    // Until the API server has read the policy it refuses nothing.
-    let trial = |secret: &str| {
-        let (secrets, name) = (world.secrets(&namespace), secret.to_owned());
-        async move {
-            let secret = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-            secrets.create(&PostParams { dry_run: true, ..PostParams::default() }, &secret).await.is_err().then_some(())
-        }
-    };
-    crate::support::wait_for("the policy to be in force", Duration::from_secs(20), || trial("trial")).await;
+    // The API server reads it a second or so later.
+    let secrets = world.secrets(&namespace);
+    let trial = serde_json::from_value(json!({"metadata": {"name": "trial"}})).unwrap();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    crate::support::wait_for("the webhook to be called", LIMIT, async || {
+        secrets.create(&dry_run, &trial).await.is_err().then_some(())
+    })
+    .await;
     world.put_rule(&name, json!({})).await;
     world.put_pod(&namespace, "app", &[&name]).await;
     let message = message_of(&world.reason(&name, "WriteRefused").await).to_owned();
-    assert!(message.contains(&namespace) && message.contains("who are you"), "{message}");
+    assert!(message.contains(&namespace) && message.contains("away.example.com"), "{message}");
     assert_eq!(controller.log().matches("cannot be written again and again").count(), 1);
-    objects.lift().await;
-    world.copy(&namespace, &name, "one").await;
+    configurations.delete(&name, &DeleteParams::default()).await.unwrap();
     world.reason(&name, "Provided").await;
+    world.copy(&namespace, &name, "one").await;
 }
 
 /// A policy that refuses.

@@ -53,7 +53,9 @@ async fn while_the_webhook_is_rolled_drained_and_upgraded_no_pod_is_lost_and_non
     assert!(lost.is_empty(), "{} of {asked} calls: {lost:#?}", lost.len());
     for namespace in &namespaces {
         let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
-        assert!(warnings(&events).is_empty(), "{:#?}", warnings(&events));
+        // What the kubelet warns of by itself (private_images_run.rs) is no Pod lost.
+        let refused = warnings(&events).into_iter().filter(|warning| warning.contains(" FailedCreate: "));
+        assert_eq!(refused.collect::<Vec<_>>(), [""; 0]);
         node.leave(namespace).await;
     }
     let seen = seen.into_inner();

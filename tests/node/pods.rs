@@ -1,10 +1,16 @@
 //! What became of the Pods of a namespace: whether they run, what kept them from it, and which events speak of them.
 
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use tokio::task::JoinSet;
 
 use crate::node::{LIMIT, Node, PAUSE, SECRET};
 use crate::support::wait_for_every;
@@ -33,18 +39,33 @@ pub struct Fault {
 }
 
 /// When what matters was first seen in a namespace.
-#[derive(Default)]
 struct Seen {
-    secret: Option<Instant>,
+    secret: Arc<OnceLock<Instant>>,
     refusal: Option<Instant>,
+    // Ends with this.
+    _watch: JoinSet<()>,
 }
 
 impl Seen {
+    /// Sees the Secret when it is there, whatever else takes its time.
+    fn begin(node: &Node, namespace: &str) -> Self {
+        let secret = Arc::new(OnceLock::new());
+        let (at, secrets) = (Arc::clone(&secret), node.api::<Secret>(namespace));
+        let mut watch = JoinSet::new();
+        watch.spawn(async move {
+            let mut changes = pin!(watch_object(secrets, SECRET).default_backoff());
+            while let Some(change) = changes.next().await {
+                if let Ok(Some(_)) = change {
+                    at.get_or_init(Instant::now);
+                    return;
+                }
+            }
+        });
+        Self { secret, refusal: None, _watch: watch }
+    }
+
     /// Gives the events.
     async fn look(&mut self, node: &Node, namespace: &str) -> Vec<Event> {
-        if self.secret.is_none() && node.api::<Secret>(namespace).get_opt(SECRET).await.unwrap().is_some() {
-            self.secret = Some(Instant::now());
-        }
         let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
         if self.refusal.is_none()
             && events.iter().any(|event| event.reason.as_deref() == Some("FailedToRetrieveImagePullSecret"))
@@ -57,7 +78,7 @@ impl Seen {
     /// Whether the Secret was there so long before the kubelet said that it could not get it, that it was there when the kubelet
     /// looked. A Secret that is not there is told at once; for its own cache the kubelet waits a second.
     fn was_in_time(&self) -> bool {
-        let Self { secret: Some(secret), refusal: Some(refusal) } = self else { return false };
+        let (Some(secret), Some(refusal)) = (self.secret.get(), self.refusal) else { return false };
         refusal.duration_since(*secret) >= Duration::from_millis(500)
     }
 }
@@ -65,7 +86,7 @@ impl Seen {
 /// Waits until a namespace has all Pods of this way, and they run or have ended well: as they did at the first try, without a
 /// warning of anybody. Otherwise says what was in the way.
 pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Result<Vec<Pod>, Fault> {
-    let mut seen = Seen::default();
+    let mut seen = Seen::begin(node, namespace);
     let pods = wait_for_every(PAUSE, &format!("{way:?} in {namespace}"), LIMIT, async || {
         seen.look(node, namespace).await;
         let pods = node.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items;

@@ -31,9 +31,13 @@ async fn the_api_server_reaches_the_webhook_through_its_service_and_refuses_pods
     let service: Service = node.api(RELEASE_NAMESPACE).get("pullcred-webhook").await.unwrap();
     let address = service.spec.unwrap().cluster_ip.unwrap();
     let pods = release.pods("webhook", 3).await;
-    let ready = ready_addresses(&node).await;
-    assert_eq!(ready, pods.iter().map(|pod| pod.status.clone().unwrap().pod_ip.unwrap()).collect());
-    assert!(!ready.contains(&address));
+    let of_pods = pods.iter().map(|pod| pod.status.clone().unwrap().pod_ip.unwrap()).collect();
+    // The last one is an endpoint a moment after it is ready.
+    wait_for_every(PAUSE, "the Pods to be the endpoints", LIMIT, async || {
+        (ready_addresses(&node).await == of_pods).then_some(())
+    })
+    .await;
+    assert!(!of_pods.contains(&address));
 
     let before = decisions(&node, &pods).await;
     for _ in 0..ASKED {
@@ -47,7 +51,8 @@ async fn the_api_server_reaches_the_webhook_through_its_service_and_refuses_pods
     let refusal = wait_for_every(PAUSE, "a Pod to be refused", LIMIT, async || release.ask().await.err()).await;
     let refusal = refusal.to_string();
     assert!(refusal.contains("inject.pullcred.io") && refusal.contains("pullcred-webhook"), "{refusal}");
-    release.test().await.expect_err("the test of the release finds that");
+    let found = release.test().await.expect_err("the test of the release finds that");
+    assert!(found.contains("PC2"), "{found}");
 
     // Its own Pods do not pass through it, so that it can come back.
     scale(&node, 3).await;

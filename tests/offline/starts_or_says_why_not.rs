@@ -133,7 +133,8 @@ fn rules_that_may_not_be_read_are_told() {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // Root reads everything, so as root the program runs as nobody, from where nobody can reach it.
     let program = directory.path().join("pullcred");
-    fs::copy(env!("CARGO_BIN_EXE_pullcred"), &program).unwrap();
+    // By another program: what this one holds open for writing, a child that another test starts may hold too, and then it cannot run.
+    assert!(Command::new("cp").args([env!("CARGO_BIN_EXE_pullcred"), text(&program)]).status().unwrap().success());
     let mut command = Command::new(program);
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         command.uid(65534).gid(65534);

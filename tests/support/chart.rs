@@ -87,8 +87,7 @@ pub async fn apply(plane: &ControlPlane, namespace: &str, values: &Value) -> Ins
     Installed { namespace: namespace.to_owned(), name, webhook, controller }
 }
 
-/// The API server reads new policies a second or so after they were made; until then they refuse nothing. Where RBAC gives
-/// the controller no `create`, that refuses at once.
+/// The API server reads new policies a second or so after they were made; until then they refuse nothing.
 async fn wait_for_the_policies(controller: &Client, namespace: &str) {
     let trial = PostParams { dry_run: true, ..PostParams::default() };
     let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "trial"}})).unwrap();
@@ -96,7 +95,7 @@ async fn wait_for_the_policies(controller: &Client, namespace: &str) {
     let secrets: Api<Secret> = Api::namespaced(controller.clone(), namespace);
     let leases: Api<Lease> = Api::namespaced(controller.clone(), namespace);
     wait_for("the policies to be in force", Duration::from_secs(30), async || {
-        let is_refused = |answer: kube::Result<()>| matches!(answer, Err(kube::Error::Api(status)) if status.code == 403 || status.code == 422);
+        let is_refused = |answer: kube::Result<()>| matches!(answer, Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy"));
         (is_refused(secrets.create(&trial, &secret).await.map(drop)) && is_refused(leases.create(&trial, &lease).await.map(drop)))
             .then_some(())
     })

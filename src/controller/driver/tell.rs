@@ -221,9 +221,11 @@ impl Controller {
         let is_seen = of_copies.is_none();
         let not_permitted = of_copies.or(words(of_source.map(|source| &source.watched)));
         // Half a picture is no news: a restart writes nothing that was not true before it.
+        let is_listed = self.ledger.is_complete(rule.secret_name())
+            || (known.state == SourceState::Unmanaged
+                && matches!(self.names.get(rule.secret_name()), Some(Watched::Not(_))));
         let is_known = not_permitted.is_some()
-            || (self.ledger.is_complete(rule.secret_name())
-                && (known.state != SourceState::Unknown || rule.mode() == Mode::Shadow));
+            || (is_listed && (known.state != SourceState::Unknown || rule.mode() == Mode::Shadow));
         if !is_known {
             return None;
         }
