@@ -144,7 +144,7 @@ impl Known {
     /// Another has led in the meantime, and what was fetched before may have ended: it is asked for anew, and until that is answered
     /// copies stay as they are. Whether this rule is such a one.
     pub(super) fn forget_fetched(&mut self, now: Duration) -> bool {
-        let is_fetched = self.refresh.is_some() && self.config.is_some();
+        let is_fetched = matches!(self.origin, Origin::Plugin(_) | Origin::Google { .. }) && self.config.is_some();
         if is_fetched {
             self.config = None;
             self.state = SourceState::Unknown;
@@ -167,6 +167,11 @@ impl Known {
             reclaim_after: parse_duration(&self.document.spec.reclaim_after).unwrap_or(Duration::MAX),
             copied: self.origin != Origin::Unmanaged,
         })
+    }
+
+    /// Whether nobody has been asked yet, for want of a key.
+    pub(super) fn waits_for_a_key(&self) -> bool {
+        self.refresh == Some(Refresh::default())
     }
 
     /// Somebody is asked at once: what the last answer was given for has changed.
@@ -204,7 +209,7 @@ impl Known {
     ) -> Option<u64> {
         self.is_asking = false;
         let fingerprint = self.answered(answer, asked, now);
-        if std::mem::take(&mut self.is_outdated) {
+        if std::mem::take(&mut self.is_outdated) && self.rule.is_ok() {
             self.refresh = Some(Refresh::at_once(now));
         }
         fingerprint
@@ -367,6 +372,17 @@ mod tests {
         assert!(known.is_asking && known.question == question);
         known.update(object(3, &json!({"spec": {"images": ["registry.example/team"]}})), Duration::ZERO);
         assert!(!known.is_asking && known.question != question);
+    }
+
+    #[test]
+    fn nobody_is_asked_for_a_rule_that_is_left_out_by_the_time_of_the_answer() {
+        let mut known = Known::new(object(1, &json!({})), Duration::ZERO);
+        known.is_asking = true;
+        known.ask_anew(Duration::ZERO);
+        known.update(object(2, &json!({"spec": {"secretName": "No Name"}})), Duration::ZERO);
+        assert!(known.rule.is_err() && known.refresh.is_none());
+        known.fetched(Ok(answer(Lifetime::Unlimited)), Timestamp::UNIX_EPOCH, Duration::ZERO);
+        assert!(known.refresh.is_none() && !known.is_asking);
     }
 
     #[test]

@@ -182,11 +182,12 @@ impl Ledger {
         self.needs.every_namespace_is_dirty(&name);
     }
 
-    /// Nobody asks for writes: what has changed until then need not be remembered.
+    /// Nobody asks for writes: what has changed until then need not be remembered, but that a copy may have been used.
     pub fn rest(&mut self) {
-        self.needs.take_dirty();
-        self.needs.take_dirty_namespaces();
-        self.dirty.clear();
+        self.dirty.append(&mut self.needs.take_dirty());
+        let namespaces = self.needs.take_dirty_namespaces();
+        let changed = std::mem::take(&mut self.dirty);
+        self.unused_since.retain(|place, _| !changed.contains(place) && !namespaces.contains(&place.namespace));
         self.later.clear();
     }
 
@@ -220,6 +221,10 @@ impl Ledger {
 
     /// A Secret is there, or has changed. What is older than what is known is passed over.
     pub fn seen(&mut self, place: &Place, observed: Observed) {
+        // A source may have the name of a copy, and even the owner of one that it was restored from.
+        if self.needs.is_release(&place.namespace) {
+            return;
+        }
         let book = self.books.entry(Arc::clone(&place.secret)).or_default();
         if let Some(listed) = &mut book.listed {
             listed.insert(Arc::clone(&place.namespace));

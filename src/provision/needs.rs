@@ -242,11 +242,16 @@ impl Needs {
         self.forget_names();
     }
 
+    /// Whether it is the namespace of the sources.
+    pub fn is_release(&self, namespace: &str) -> bool {
+        *namespace == *self.release_namespace
+    }
+
     /// Whether a place needs a copy.
     pub fn want(&self, place: &Place) -> Want<'_> {
         let Some(namespace) = self.namespaces.get(&place.namespace) else { return Want::Unknown };
-        // Where the sources are nothing is ours to write or to remove, whatever owner somebody has given it.
-        if namespace.ending || *place.namespace == *self.release_namespace {
+        // Where the sources are nothing is ours to write or to remove.
+        if namespace.ending || self.is_release(&place.namespace) {
             return Want::Unknown;
         }
         for name in self.by_secret.get(&place.secret).into_iter().flatten() {

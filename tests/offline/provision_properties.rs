@@ -500,6 +500,7 @@ fn nothing_is_removed_where_the_sources_are() {
     world.put(&place(release, 0), restored);
     world.happen(&Event::Pod(release, 0, Some((true, vec![0]))));
     assert_eq!(world.ledger.next(world.now), None);
+    assert_eq!(world.ledger.standing(RULES[0]).copies, 0);
 }
 
 /// Somebody's webhook that is away, or an API server with a fault: not a refusal, and no better for whoever waits.
@@ -546,6 +547,35 @@ fn who_does_not_lead_remembers_nothing_of_what_is_gone() {
     assert_eq!(world.ledger.next(world.now), None);
     world.happen(&Event::Leads);
     assert_eq!(world.ledger.next(world.now).unwrap().action, Action::Create);
+}
+
+#[test]
+fn a_copy_that_was_used_while_nobody_led_is_not_reclaimed_too_early() {
+    let hour = Duration::from_secs(3600);
+    let mut world = World::new();
+    world.happen(&Event::Namespace(0, Some((true, false))));
+    world.happen(&Event::Rule(0, Some(serves_all())));
+    world.ledger.needs.put_rule(RuleFacts { reclaim_after: hour, ..facts(0, &serves_all(), &world.rules[&0].1) });
+    world.happen(&Event::Material(0, 1));
+    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+    world.settle();
+    world.happen(&Event::Pod(0, 0, None));
+    assert_eq!(world.ledger.next(world.now), None);
+    let since = world.now;
+    for used in [false, true] {
+        world.ledger.rest();
+        if used {
+            world.ledger.needs.put_pod(NAMESPACES[0], PODS[0], &pod_facts(true, &[0]));
+            world.ledger.rest();
+            world.ledger.needs.remove_pod(NAMESPACES[0], PODS[0]);
+            world.ledger.rest();
+        }
+        world.now += hour / 2;
+        world.ledger.begin(false);
+        assert_eq!(world.ledger.next(world.now), None);
+        let from = if used { world.now } else { since };
+        assert_eq!(world.ledger.next_wake(), Some(from + hour));
+    }
 }
 
 #[test]

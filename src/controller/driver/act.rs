@@ -142,7 +142,7 @@ impl Controller {
         let sources = self.sources.iter_mut().map(|(name, source)| (name, &mut source.watched, true));
         for (name, watched, is_source) in copies.chain(sources) {
             let Watched::Not(denied) = watched else { continue };
-            if !denied.asks(now) || !(is_source || is_copied(&self.rules, name)) {
+            if !denied.asks(now) {
                 continue;
             }
             let (client, secret, namespace) = (self.setup.client.clone(), name.clone(), namespace.clone());
@@ -175,7 +175,7 @@ impl Controller {
                 match (answer, is_source) {
                     (true, false) => self.watch_copies(&secret),
                     (true, true) => self.watch_source(&secret),
-                    // What nobody is to write need not be seen.
+                    // What nobody is to write need not be seen; copies of before would be, if it may.
                     (false, false) if !is_copied(&self.rules, &secret) => {}
                     (false, _) => {
                         if !std::mem::replace(&mut denied.is_sure, true) {

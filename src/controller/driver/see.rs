@@ -103,7 +103,7 @@ impl Controller {
             }
         }
         self.tend_watches();
-        self.read_source_of(name);
+        self.read_source_of(name, false);
     }
 
     fn remove_rule(&mut self, name: &str) {
@@ -212,12 +212,12 @@ impl Controller {
         let readers = self.rules.iter().filter(|(_, known)| known.origin.secret() == Some(name));
         let readers: Vec<Name> = readers.map(|(rule, _)| Arc::clone(rule)).collect();
         for rule in readers {
-            self.read_source_of(&rule);
+            self.read_source_of(&rule, true);
         }
     }
 
-    /// Looks at the Secret that a rule's credential comes from, if one is known.
-    fn read_source_of(&mut self, rule: &str) {
+    /// Looks at the Secret that a rule's credential comes from, if one is known. `is_other`: it has changed.
+    fn read_source_of(&mut self, rule: &str, is_other: bool) {
         let now = self.now();
         let Some(known) = self.rules.get_mut(rule) else { return };
         let Some(source) = known.origin.secret().and_then(|name| self.sources.get(name)) else { return };
@@ -228,7 +228,9 @@ impl Controller {
         };
         if let Origin::Google { .. } = known.origin {
             // Another key is asked with at once.
-            known.ask_anew(now);
+            if is_other || known.waits_for_a_key() {
+                known.ask_anew(now);
+            }
             return;
         }
         let fingerprint = known.read_secret(found, &self.setup.release_namespace, Timestamp::now());
