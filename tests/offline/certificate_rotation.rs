@@ -211,6 +211,16 @@ impl World {
         if !matches!(action, Action::Advance(_) | Action::Go(..) | Action::Deliver(_)) {
             self.tells(&format!("{action:?}"));
         }
+        // A look that has begun when a person does something leads to a write that is on its way: three objects are not read as one. So
+        // here it begins after.
+        if matches!(
+            action,
+            Action::BreakServing(_) | Action::BreakAuthorities(_) | Action::Restore(_) | Action::Reinstall
+        ) {
+            for controller in self.controllers.iter_mut().filter(|controller| controller.due.is_none()) {
+                (controller.serving, controller.configuration) = (None, None);
+            }
+        }
         match action {
             Action::Advance(seconds) => {
                 for _ in 0..seconds {
@@ -530,7 +540,7 @@ impl World {
         self.replicas.iter().all(|replica| replica.serves == Some(self.serving.version()))
     }
 
-    /// A write that is on its way while a person does something is a race that no order of reads and writes can win.
+    /// A write that is on its way while a person does something is a race that no order of reads and writes can win. (See `act` too.)
     fn nothing_is_due(&self) -> bool {
         self.controllers.iter().all(|controller| controller.due.is_none())
     }
