@@ -16,7 +16,7 @@ use crate::ways::Way;
 const NAMESPACES: usize = 100;
 
 /// In how many of them the kubelet may be refused by itself what is there. No copy may be late.
-const OF_THE_KUBELET: usize = 2;
+const OF_THE_KUBELET: usize = 3;
 
 /// How many at a time: two cores that are the whole cluster start no more at once. The Pods of `CronJob`s come with the minute: of them
 /// so many begin together.
