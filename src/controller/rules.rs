@@ -124,7 +124,7 @@ impl Known {
             self.document = new.document;
         } else if self.asks_for_the_same(&new) {
             // Who is asked already is not asked again.
-            self.refresh = self.refresh.take().filter(|_| new.refresh.is_some()).or(new.refresh);
+            self.refresh = self.refresh.filter(|_| new.refresh.is_some()).or(new.refresh);
             (self.document, self.rule) = (new.document, new.rule);
         } else {
             // What another source gave, or for other images, goes to nobody whom the rule serves only now.

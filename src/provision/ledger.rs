@@ -323,8 +323,7 @@ impl Ledger {
 
     /// A write was refused. It is tried again later.
     pub fn refused(&mut self, place: &Place, now: Duration, why: Refusal) {
-        let is_removal = self.in_flight.get(place) == Some(&None);
-        self.ended(place, now, |pace, content| pace.failed(now, content, ASK_AGAIN));
+        let is_removal = self.ended(place, now, |pace, content| pace.failed(now, content, ASK_AGAIN));
         self.tell(place, is_removal, why);
     }
 
@@ -349,8 +348,7 @@ impl Ledger {
     /// A write failed, and nothing is known of its effect. It is tried again after `pause`, and when it fails again, later. `words`:
     /// what the API said, if it answered. Whether that is told from now on.
     pub fn failed(&mut self, place: &Place, now: Duration, pause: Duration, words: Option<&str>) -> bool {
-        let is_removal = self.in_flight.get(place) == Some(&None);
-        self.ended(place, now, |pace, content| pace.failed(now, content, pause));
+        let is_removal = self.ended(place, now, |pace, content| pace.failed(now, content, pause));
         let failures = self.paces.get(place).map_or(0, Pace::failures);
         let told = words.filter(|_| failures >= TOLD_AFTER);
         if let Some(words) = told {
@@ -365,15 +363,17 @@ impl Ledger {
         self.waiting.until(now + pause, place);
     }
 
-    /// A write is under way no more: it counts, and its place is looked at again, for which `due` finds the time.
-    fn ended(&mut self, place: &Place, now: Duration, count: impl FnOnce(&mut Pace, Option<u64>)) {
-        let content = self.in_flight.remove(place).flatten();
-        count(self.paces.entry(place.clone()).or_default(), content);
+    /// A write is under way no more: it counts, and its place is looked at again, for which `due` finds the time. Whether it was a
+    /// removal.
+    fn ended(&mut self, place: &Place, now: Duration, count: impl FnOnce(&mut Pace, Option<u64>)) -> bool {
+        let content = self.in_flight.remove(place);
+        count(self.paces.entry(place.clone()).or_default(), content.flatten());
         if self.paces.len() > PACES && now >= self.forget_at {
             self.paces.retain(|_, pace| !pace.is_calm(now));
             self.forget_at = now + FORGET_EVERY;
         }
         self.dirty.insert(place.clone());
+        content == Some(None)
     }
 
     /// What should be in the place, and the write that makes it so.

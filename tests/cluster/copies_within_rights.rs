@@ -65,16 +65,7 @@ async fn a_name_that_is_nobodys_to_write_is_no_missing_right() {
 async fn a_right_that_only_a_write_misses_is_told_as_one() {
     let world = World::permitting(&["regcred"]).await;
     let name = world.name("regcred");
-    change_role(&world, |rules| {
-        for rule in rules {
-            let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
-            rule.verbs.retain(|verb| !is_of_secrets || verb != "create" && verb != "patch");
-            if rule.verbs.is_empty() {
-                rule.verbs.push("get".to_owned());
-            }
-        }
-    })
-    .await;
+    without_on_secrets(&world, &["create", "patch"]).await;
     let controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
     let namespace = world.namespace("team", json!({})).await;
@@ -91,13 +82,7 @@ async fn a_right_that_only_a_write_misses_is_told_as_one() {
 async fn a_copy_that_may_not_be_removed_is_told_as_such() {
     let world = World::permitting(&["regcred"]).await;
     let name = world.name("regcred");
-    change_role(&world, |rules| {
-        for rule in rules {
-            let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
-            rule.verbs.retain(|verb| !is_of_secrets || verb != "delete");
-        }
-    })
-    .await;
+    without_on_secrets(&world, &["delete"]).await;
     let _controller = world.controller().await;
     world.put_source(&name, REGISTRY, "one").await;
     let namespace = world.namespace("team", json!({})).await;
@@ -229,6 +214,20 @@ async fn a_status_that_may_not_be_written_is_a_line_in_the_log() {
     let line = "grant the controller `patch` on `clusterpullsecrets/status`";
     crate::support::wait_for("the line", Duration::from_secs(20), async || {
         controller.log().contains(line).then_some(())
+    })
+    .await;
+}
+
+/// Takes rights on Secrets from the controller's cluster role.
+async fn without_on_secrets(world: &World, verbs: &[&str]) {
+    change_role(world, |rules| {
+        for rule in rules {
+            let is_of_secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
+            rule.verbs.retain(|verb| !is_of_secrets || !verbs.contains(&verb.as_str()));
+            if rule.verbs.is_empty() {
+                rule.verbs.push("get".to_owned());
+            }
+        }
     })
     .await;
 }

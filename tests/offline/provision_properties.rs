@@ -154,6 +154,24 @@ impl World {
         }
     }
 
+    /// One namespace with one Pod that needs the copy of one rule.
+    fn with_a_pod() -> Self {
+        let mut world = Self::new();
+        world.happen(&Event::Namespace(0, Some((true, false))));
+        world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
+        world.happen(&Event::Rule(0, Some(serves_all())));
+        world.happen(&Event::Material(0, 1));
+        world
+    }
+
+    /// The same, with the copy, which is reclaimed when nothing has used it for so long.
+    fn with_a_copy(reclaim_after: Duration) -> Self {
+        let mut world = Self::with_a_pod();
+        world.ledger.needs.put_rule(RuleFacts { reclaim_after, ..facts(0, &serves_all(), &world.rules[&0].1) });
+        world.settle();
+        world
+    }
+
     fn happen(&mut self, event: &Event) {
         match event {
             Event::Rule(rule, Some(state)) => {
@@ -433,15 +451,8 @@ proptest! {
 
 #[test]
 fn a_copy_that_nothing_uses_goes_when_its_time_has_come_and_not_when_it_is_used_again() {
-    let state = RuleState { secret: 0, tier: None, eager: false, shadow: false, copied: true, created: 0 };
-    let mut world = World::new();
-    world.happen(&Event::Namespace(0, Some((true, false))));
-    world.happen(&Event::Rule(0, Some(state.clone())));
     let hour = Duration::from_secs(3600);
-    world.ledger.needs.put_rule(RuleFacts { reclaim_after: hour, ..facts(0, &state, &world.rules[&0].1) });
-    world.happen(&Event::Material(0, 1));
-    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
-    world.settle();
+    let mut world = World::with_a_copy(hour);
     world.now = Duration::from_secs(100_000);
     world.happen(&Event::Pod(0, 0, Some((false, vec![0]))));
     assert_eq!(world.ledger.next(world.now), None);
@@ -506,11 +517,7 @@ fn nothing_is_removed_where_the_sources_are() {
 /// Somebody's webhook that is away, or an API server with a fault: not a refusal, and no better for whoever waits.
 #[test]
 fn what_fails_again_and_again_with_an_answer_is_told() {
-    let mut world = World::new();
-    world.happen(&Event::Namespace(0, Some((true, false))));
-    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
-    world.happen(&Event::Rule(0, Some(serves_all())));
-    world.happen(&Event::Material(0, 1));
+    let mut world = World::with_a_pod();
     let second = Duration::from_secs(1);
     let mut told = Vec::new();
     for words in [None, Some("a"), Some("b"), Some("c"), None] {
@@ -552,13 +559,7 @@ fn who_does_not_lead_remembers_nothing_of_what_is_gone() {
 #[test]
 fn a_copy_that_was_used_while_nobody_led_is_not_reclaimed_too_early() {
     let hour = Duration::from_secs(3600);
-    let mut world = World::new();
-    world.happen(&Event::Namespace(0, Some((true, false))));
-    world.happen(&Event::Rule(0, Some(serves_all())));
-    world.ledger.needs.put_rule(RuleFacts { reclaim_after: hour, ..facts(0, &serves_all(), &world.rules[&0].1) });
-    world.happen(&Event::Material(0, 1));
-    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
-    world.settle();
+    let mut world = World::with_a_copy(hour);
     world.happen(&Event::Pod(0, 0, None));
     assert_eq!(world.ledger.next(world.now), None);
     let since = world.now;
@@ -580,14 +581,8 @@ fn a_copy_that_was_used_while_nobody_led_is_not_reclaimed_too_early() {
 
 #[test]
 fn a_copy_that_is_to_be_reclaimed_is_forgotten_with_its_namespace() {
-    let mut world = World::new();
-    world.happen(&Event::Namespace(0, Some((true, false))));
-    world.happen(&Event::Rule(0, Some(serves_all())));
     let hour = Duration::from_secs(3600);
-    world.ledger.needs.put_rule(RuleFacts { reclaim_after: hour, ..facts(0, &serves_all(), &world.rules[&0].1) });
-    world.happen(&Event::Material(0, 1));
-    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
-    world.settle();
+    let mut world = World::with_a_copy(hour);
     world.happen(&Event::Pod(0, 0, None));
     assert_eq!(world.ledger.next(world.now), None);
     assert_eq!(world.ledger.next_wake(), Some(world.now + hour));
@@ -619,11 +614,7 @@ fn a_place_under_way_is_left_alone_until_its_write_is_done() {
 /// A quota, a right or somebody's webhook that is broken for an hour, and then mended.
 #[test]
 fn what_was_refused_for_long_is_written_half_a_minute_after_it_was_mended() {
-    let mut world = World::new();
-    world.happen(&Event::Namespace(0, Some((true, false))));
-    world.happen(&Event::Pod(0, 0, Some((true, vec![0]))));
-    world.happen(&Event::Rule(0, Some(serves_all())));
-    world.happen(&Event::Material(0, 1));
+    let mut world = World::with_a_pod();
     let mut now = world.now;
     let mut tries = 0;
     while now < world.now + Duration::from_secs(3600) {
