@@ -1,16 +1,8 @@
 //! What became of the Pods of a namespace: whether they run, what kept them from it, and which events speak of them.
 
-use std::pin::pin;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
-
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
-use tokio::task::JoinSet;
 
 use crate::node::{LIMIT, Node, PAUSE, SECRET};
 use crate::support::wait_for_every;
@@ -28,67 +20,10 @@ pub fn secrets(pod: &Pod) -> Vec<&str> {
     spec.image_pull_secrets.iter().flatten().map(|reference| reference.name.as_str()).collect()
 }
 
-/// Why Pods did not run at the first try, or not without a warning.
-#[derive(Debug)]
-pub struct Fault {
-    /// What the warnings say, or what is wrong with the Pods.
-    pub what: String,
-    /// Whether all was in its place in time. The API server lets a node read what a Pod names once its authorizer has seen the Pod
-    /// there. A kubelet that asks before is refused, asks again a second later, and by then has given up.
-    pub is_of_the_kubelet: bool,
-}
-
-/// When what matters was first seen in a namespace.
-struct Seen {
-    secret: Arc<OnceLock<Instant>>,
-    refusal: Option<Instant>,
-    // Ends with this.
-    _watch: JoinSet<()>,
-}
-
-impl Seen {
-    /// Sees the Secret when it is there, whatever else takes its time.
-    fn begin(node: &Node, namespace: &str) -> Self {
-        let secret = Arc::new(OnceLock::new());
-        let (at, secrets) = (Arc::clone(&secret), node.api::<Secret>(namespace));
-        let mut watch = JoinSet::new();
-        watch.spawn(async move {
-            let mut changes = pin!(watch_object(secrets, SECRET).default_backoff());
-            while let Some(change) = changes.next().await {
-                if let Ok(Some(_)) = change {
-                    at.get_or_init(Instant::now);
-                    return;
-                }
-            }
-        });
-        Self { secret, refusal: None, _watch: watch }
-    }
-
-    /// Gives the events.
-    async fn look(&mut self, node: &Node, namespace: &str) -> Vec<Event> {
-        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
-        if self.refusal.is_none()
-            && events.iter().any(|event| event.reason.as_deref() == Some("FailedToRetrieveImagePullSecret"))
-        {
-            self.refusal = Some(Instant::now());
-        }
-        events
-    }
-
-    /// Whether the Secret was there so long before the kubelet said that it could not get it, that it was there when the kubelet
-    /// looked. A Secret that is not there is told at once; for its own cache the kubelet waits a second.
-    fn was_in_time(&self) -> bool {
-        let (Some(secret), Some(refusal)) = (self.secret.get(), self.refusal) else { return false };
-        refusal.duration_since(*secret) >= Duration::from_millis(500)
-    }
-}
-
 /// Waits until a namespace has all Pods of this way, and they run or have ended well: as they did at the first try, without a
 /// warning of anybody. Otherwise says what was in the way.
-pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Result<Vec<Pod>, Fault> {
-    let mut seen = Seen::begin(node, namespace);
+pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Result<Vec<Pod>, String> {
     let pods = wait_for_every(PAUSE, &format!("{way:?} in {namespace}"), LIMIT, async || {
-        seen.look(node, namespace).await;
         let pods = node.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items;
         let stuck = pods.iter().any(is_not_pulled);
         (stuck || (pods.len() == way.pods() && pods.iter().all(is_running_or_done))).then_some(pods)
@@ -96,7 +31,7 @@ pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Res
     .await;
     // The kubelet sends its events in their order: when there is one that says "Started", no warning is under way.
     let events = wait_for_every(PAUSE, &format!("events of {way:?} in {namespace}"), LIMIT, async || {
-        let events = seen.look(node, namespace).await;
+        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
         let has_started = |pod: &Pod| of(&events, pod).any(|event| event.reason.as_deref() == Some("Started"));
         let is_told = pods.iter().any(is_not_pulled) && !warnings(&events).is_empty();
         (is_told || pods.iter().all(has_started)).then_some(events)
@@ -104,31 +39,17 @@ pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Res
     .await;
     let warnings = warnings(&events);
     if !warnings.is_empty() {
-        // In a namespace so new a kubelet now and then waits for the token and the authority's file of any Pod.
-        let is_of_every_pod =
-            |warning: &String| warning.contains(" FailedMount: ") && warning.contains("\"kube-api-access-");
-        let is_of_the_kubelet = seen.was_in_time() || warnings.iter().all(is_of_every_pod);
-        return Err(Fault { what: warnings.join("; "), is_of_the_kubelet });
+        return Err(warnings.join("; "));
     }
-    let wrong = |what: String| Err(Fault { what, is_of_the_kubelet: false });
     for pod in &pods {
         if secrets(pod) != [SECRET] {
-            return wrong(format!("{} has the pull secrets {:?}", pod.name_any(), secrets(pod)));
+            return Err(format!("{} has the pull secrets {:?}", pod.name_any(), secrets(pod)));
         }
         if statuses(pod).any(|status| status.restart_count > 0) {
-            return wrong(format!("{} was restarted", pod.name_any()));
+            return Err(format!("{} was restarted", pod.name_any()));
         }
     }
     Ok(pods)
-}
-
-/// Waits until a namespace has all Pods of this way, and they run or have ended well, at whichever try.
-pub async fn run(node: &Node, namespace: &str, way: Way) {
-    wait_for_every(PAUSE, &format!("{way:?} in {namespace} to run by itself"), LIMIT, async || {
-        let pods = node.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items;
-        (pods.len() == way.pods() && pods.iter().all(is_running_or_done)).then_some(())
-    })
-    .await;
 }
 
 /// Waits until the registry has refused every Pod of this way.

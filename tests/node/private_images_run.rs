@@ -8,15 +8,12 @@ use kube::{Api, ResourceExt};
 use tokio::sync::Semaphore;
 
 use crate::node::Node;
-use crate::pods::{self, Fault};
+use crate::pods;
 use crate::release::Release;
 use crate::ways::Way;
 
 /// In how many namespaces.
 const NAMESPACES: usize = 100;
-
-/// In how many of them the kubelet may be refused by itself what is there. No copy may be late.
-const OF_THE_KUBELET: usize = 3;
 
 /// How many at a time: two cores that are the whole cluster start no more at once. The Pods of `CronJob`s come with the minute: of them
 /// so many begin together.
@@ -44,37 +41,33 @@ async fn at_the_first_try_in_100_new_namespaces_and_not_without_pullcred() {
         let room = if way == Way::CronJob { &room_of_minute } else { &room };
         let _room = room.acquire().await.unwrap();
         let namespace = way.begin(&node).await;
-        let result = pods::run_at_the_first_try(&node, &namespace, way).await;
-        let age = if let Ok(pods) = &result {
-            Some(age_before(&node, &namespace, pods).await)
-        } else {
-            pods::run(&node, &namespace, way).await;
-            None
+        let age = match pods::run_at_the_first_try(&node, &namespace, way).await {
+            Ok(pods) => Ok(age_before(&node, &namespace, &pods).await),
+            Err(why) => Err(format!("{way:?} in {namespace}: {why}")),
         };
         way.end(&node, &namespace).await;
         pods::delete_all(&node, &namespace).await;
         node.leave(&namespace).await;
-        (way, age, result.map_err(|fault| Fault { what: format!("{way:?} in {namespace}: {}", fault.what), ..fault }))
+        (way, age)
     });
     let results = join_all(tries).await;
 
     for way in Way::ALL {
-        let of_way: Vec<_> = results.iter().filter(|(other, ..)| *other == way).collect();
-        let good = of_way.iter().filter(|(.., result)| result.is_ok()).count();
+        let of_way: Vec<_> = results.iter().filter(|(other, _)| *other == way).collect();
+        let good = of_way.iter().filter(|(_, age)| age.is_ok()).count();
         println!("{way:?}: at the first try, without a warning, in {good} of {} namespaces", of_way.len());
     }
-    let mut ages: Vec<i64> = results.iter().filter_map(|(_, age, _)| *age).collect();
+    let mut ages: Vec<i64> = results.iter().filter_map(|(_, age)| age.as_ref().ok().copied()).collect();
     ages.sort_unstable();
     println!("seconds from namespace to Pod: {ages:?}");
     assert_eq!(results.len(), NAMESPACES);
-    let faults = results.iter().filter_map(|(.., result)| result.as_ref().err());
-    let (of_the_kubelet, late): (Vec<&Fault>, Vec<&Fault>) = faults.partition(|fault| fault.is_of_the_kubelet);
-    println!("the kubelet failed though all was there: {} of {NAMESPACES}: {of_the_kubelet:#?}", of_the_kubelet.len());
-    println!("a copy came late: {} of {NAMESPACES}: {late:#?}", late.len());
-    assert!(late.is_empty(), "{} of {NAMESPACES} not at the first try", late.len());
+    let faults: Vec<_> = results.iter().filter_map(|(_, age)| age.as_ref().err()).collect();
     assert!(
-        of_the_kubelet.len() <= OF_THE_KUBELET,
-        "is this node well? Its control plane needs cores of its own, or to go first"
+        faults.is_empty(),
+        "{} of {NAMESPACES} not at the first try, or not without a warning: {faults:#?}. Where the controller's log has the Secret \
+         before the warning, or the warning is of kube-api-access, the kubelet was ahead of the API server: a control plane \
+         needs cores of its own, or to go first",
+        faults.len()
     );
     release.absent().await;
 }
