@@ -78,8 +78,6 @@ pub fn trust(authorities: &[u8], protocols: &[&str]) -> ClientConfig {
 /// A TLS connection to a port of 127.0.0.1.
 pub async fn connect_tls(port: u16, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    // As Go's clients do. Without it the first request waits for the server's delayed acknowledgement of the handshake.
-    stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
