@@ -10,7 +10,7 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
-use kube::api::{EvictParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{EvictParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ async fn while_the_webhook_is_rolled_drained_and_upgraded_no_pod_is_lost_and_non
 
     assert!(lost.is_empty(), "{} of {asked} calls: {lost:#?}", lost.len());
     for namespace in &namespaces {
-        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
+        let events = node.all::<Event>(namespace).await;
         // What the kubelet warns of by itself (private_images_run.rs) is no Pod lost.
         let refused = warnings(&events).into_iter().filter(|warning| warning.contains(" FailedCreate: "));
         assert_eq!(refused.collect::<Vec<_>>(), [""; 0]);

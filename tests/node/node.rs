@@ -1,5 +1,6 @@
 //! What the environment gives these tests: a cluster, our image, and a private registry; and namespaces in that cluster.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -137,5 +139,13 @@ impl Node {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// All objects of a kind that a namespace has.
+    pub async fn all<K>(&self, namespace: &str) -> Vec<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        self.api(namespace).list(&ListParams::default()).await.unwrap().items
     }
 }

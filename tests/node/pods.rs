@@ -24,14 +24,14 @@ pub fn secrets(pod: &Pod) -> Vec<&str> {
 /// warning of anybody. Otherwise says what was in the way.
 pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Result<Vec<Pod>, String> {
     let pods = wait_for_every(PAUSE, &format!("{way:?} in {namespace}"), LIMIT, async || {
-        let pods = node.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items;
+        let pods = node.all::<Pod>(namespace).await;
         let stuck = pods.iter().any(is_not_pulled);
         (stuck || (pods.len() == way.pods() && pods.iter().all(is_running_or_done))).then_some(pods)
     })
     .await;
     // The kubelet sends its events in their order: when there is one that says "Started", no warning is under way.
     let events = wait_for_every(PAUSE, &format!("events of {way:?} in {namespace}"), LIMIT, async || {
-        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
+        let events = node.all::<Event>(namespace).await;
         let has_started = |pod: &Pod| of(&events, pod).any(|event| event.reason.as_deref() == Some("Started"));
         let is_told = pods.iter().any(is_not_pulled) && !warnings(&events).is_empty();
         (is_told || pods.iter().all(has_started)).then_some(events)
@@ -55,9 +55,9 @@ pub async fn run_at_the_first_try(node: &Node, namespace: &str, way: Way) -> Res
 /// Waits until the registry has refused every Pod of this way.
 pub async fn are_refused(node: &Node, namespace: &str, way: Way) {
     wait_for_every(PAUSE, &format!("{way:?} in {namespace} to be refused"), LIMIT, async || {
-        let pods = node.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items;
+        let pods = node.all::<Pod>(namespace).await;
         assert!(!pods.iter().any(is_running_or_done), "{way:?} runs without pullcred: is the image private?");
-        let events = node.api::<Event>(namespace).list(&ListParams::default()).await.unwrap().items;
+        let events = node.all::<Event>(namespace).await;
         let is_refused = |pod: &Pod| {
             of(&events, pod).filter_map(|event| event.message.as_deref()).any(|message| {
                 message.contains(&node.private_image)
